@@ -1,0 +1,64 @@
+# make help lists the targets. All of them work from a fresh clone; .venv is made when it is needed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PROTOS := protos/tally/v1/analytics.proto protos/tally/internal/v1/node.proto
+
+.PHONY: help run test unit lint types walls proto proto-check lock clean check
+.DEFAULT_GOAL := help
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+run: $(VENV)/.installed ## Start a cluster on this machine: etcd, three shards, a gateway on 127.0.0.1:8080. Ctrl-C ends it.
+	@exec $(BIN)/tally up
+
+test: $(VENV)/.installed-dev ## Run every test.
+	$(BIN)/python -m pytest
+
+unit: $(VENV)/.installed-dev ## Run the tests that need no process, socket or disk.
+	$(BIN)/python -m pytest tests/unit
+
+check: lint types walls proto-check ## Everything that CI checks without running the code.
+
+lint: $(VENV)/.installed-dev ## Check style: ruff, buf.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/buf lint
+
+types: $(VENV)/.installed-dev ## Check types: mypy, strict.
+	$(BIN)/mypy
+
+walls: $(VENV)/.installed-dev ## Check who imports whom: import-linter.
+	$(BIN)/lint-imports
+
+proto: $(VENV)/.installed-dev ## Generate the code beside the .proto files.
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I . \
+		--python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
+
+proto-check: $(VENV)/.installed-dev ## Check that the generated code is current.
+	$(BIN)/python -m pytest -q tests/unit/test_generated_code.py
+
+lock: $(VENV)/.installed-dev ## Renew requirements*.lock from pyproject.toml.
+	$(BIN)/uv --quiet pip compile --universal --generate-hashes --no-emit-index-url --no-header --upgrade \
+		--python-version 3.11 pyproject.toml deploy/build-requirements.in --output-file requirements.lock
+	$(BIN)/uv --quiet pip compile --universal --generate-hashes --no-emit-index-url --no-header --upgrade \
+		--python-version 3.11 --constraint requirements.lock --extra dev pyproject.toml deploy/build-requirements.in --output-file requirements-dev.lock
+
+clean: ## Remove what make made, but not ./data.
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# Wheels only, each with its hash: no compiler, and nothing but what the lock names.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tally needs Python 3.11 or newer; say which with PYTHON=/path/to/python3.11")'
+	@echo "Installing into $(VENV) (once, about 20 seconds)..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --only-binary :all: --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@echo "Installing the tools for tests into $(VENV)..."
+	@$(PIP) install --only-binary :all: --require-hashes --requirement requirements-dev.lock
+	@touch $@

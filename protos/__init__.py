@@ -1,0 +1,1 @@
+"""The wire of Tally: .proto files with their generated code beside them (`make proto`)."""

@@ -1,0 +1,1 @@
+"""Generated packages by version; see the .proto files."""

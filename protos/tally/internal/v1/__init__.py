@@ -1,0 +1,1 @@
+"""Wire between the processes of one cluster, version 1."""

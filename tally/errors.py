@@ -1,0 +1,162 @@
+"""Every error that Tally raises on purpose. Each says what the caller may do next.
+
+Errors of grpc, rocksdict and etcd become one of these in exactly one file each, with ``raise ... from exc``.
+"""
+
+from typing import ClassVar
+
+
+class TallyError(Exception):
+    """Base of every error that this system raises on purpose."""
+
+    retryable: ClassVar[bool] = False
+
+
+class InvalidEvent(TallyError):
+    """The input can't be counted or asked for; nothing was counted. Send it corrected."""
+
+    def __init__(self, parameter: str, detail: str) -> None:
+        super().__init__(parameter, detail)  # The fields, not the text: copy and pickle keep working.
+        self.parameter = parameter
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.parameter} {self.detail}"
+
+
+class Overloaded(TallyError):
+    """A bounded queue is full; nothing was counted. Send it again later."""
+
+    retryable = True
+
+    def __init__(self, queue: str, limit: int) -> None:
+        super().__init__(queue, limit)
+        self.queue = queue
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.queue} is full ({self.limit})"
+
+
+class Unavailable(TallyError):
+    """The time ran out before the work was begun, or a read had not all its parts; nothing was counted."""
+
+    retryable = True
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return self.what
+
+
+class InDoubt(TallyError):
+    """The time ran out while the event was on its way: it is counted once, now or later, or not at all."""
+
+    def __str__(self) -> str:
+        return "the event was sent, but not acknowledged in time"
+
+
+class EtcdUnavailable(TallyError):
+    """No etcd endpoint gave an answer in time. A write may or may not have happened: read before you repeat it."""
+
+    retryable = True
+
+    def __init__(self, endpoints: str, reason: str) -> None:
+        super().__init__(endpoints, reason)
+        self.endpoints = endpoints
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"etcd does not answer at {self.endpoints} ({self.reason})"
+
+
+class EtcdRefused(TallyError):
+    """etcd answered with an error that a repetition does not cure, such as a wrong password."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"etcd refused: {self.reason}"
+
+
+class ConfigError(TallyError):
+    """A setting can't be used. Correct it and start again."""
+
+    def __init__(self, setting: str, value: object, allowed: str) -> None:
+        super().__init__(setting, value, allowed)
+        self.setting = setting
+        self.value = value
+        self.allowed = allowed
+
+    def __str__(self) -> str:
+        return f"{self.setting} is {self.value!r}; allowed: {self.allowed}"
+
+
+class BadClusterData(TallyError):
+    """A value in etcd can't be read. Somebody else wrote it, or a newer version did."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(key, reason)
+        self.key = key
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"can't use {self.key} in etcd: {self.reason}"
+
+
+class ClusterMissing(TallyError):
+    """etcd is there, but no cluster of that name."""
+
+    def __init__(self, cluster: str) -> None:
+        super().__init__(cluster)
+        self.cluster = cluster
+
+    def __str__(self) -> str:
+        return f"there is no cluster {self.cluster!r} in this etcd; make it with: tally create --cluster {self.cluster}"
+
+
+class DirectoryRefused(TallyError):
+    """A data directory does not belong to this process. Nothing in it was touched."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"refusing the data directory {self.path}: {self.reason}"
+
+
+class StoreFailed(TallyError):
+    """RocksDB answered with an I/O error: what was being written may or may not be there. Fatal for the process."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the store failed: {self.reason}"
+
+
+class StoreBusy(TallyError):
+    """RocksDB can't take a write just now; nothing was written. Write it again after a pause."""
+
+    retryable = True
+
+    def __str__(self) -> str:
+        return "the store is stalled"
+
+
+class StoreCorrupt(TallyError):
+    """A stored key or value does not decode. Not retryable."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"the store is damaged: {self.what}"
