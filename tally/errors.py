@@ -83,6 +83,10 @@ class EtcdRefused(TallyError):
         return f"etcd refused: {self.reason}"
 
 
+class LeaseGone(EtcdRefused):
+    """The lease that a key was to stand under has run out; nothing was written. Get another lease."""
+
+
 class ConfigError(TallyError):
     """A setting can't be used. Correct it and start again."""
 
@@ -129,6 +133,17 @@ class DirectoryRefused(TallyError):
 
     def __str__(self) -> str:
         return f"refusing the data directory {self.path}: {self.reason}"
+
+
+class DirectoryCopied(TallyError):
+    """Another process registered as this shard: its data directory was copied. Fatal for this process."""
+
+    def __init__(self, shard: str) -> None:
+        super().__init__(shard)
+        self.shard = shard
+
+    def __str__(self) -> str:
+        return f"another process registered as shard {self.shard}; its directory was copied"
 
 
 class StoreFailed(TallyError):

@@ -231,6 +231,7 @@ class HourAnswer(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    HOUR_FIELD_NUMBER: _builtins.int
     CLICKS_FIELD_NUMBER: _builtins.int
     IMPRESSIONS_FIELD_NUMBER: _builtins.int
     USERS_FIELD_NUMBER: _builtins.int
@@ -238,6 +239,7 @@ class HourAnswer(_message.Message):
     REFUSED_OUTCOMES_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Of the read."""
+    hour: _builtins.int
     clicks: _builtins.int
     """Sums over the asked buckets that are not refused."""
     impressions: _builtins.int
@@ -252,6 +254,7 @@ class HourAnswer(_message.Message):
         self,
         *,
         id: _builtins.int = ...,
+        hour: _builtins.int = ...,
         clicks: _builtins.int = ...,
         impressions: _builtins.int = ...,
         users: _builtins.int = ...,
@@ -260,7 +263,7 @@ class HourAnswer(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clicks", b"clicks", "id", b"id", "impressions", b"impressions", "refused_buckets", b"refused_buckets", "refused_outcomes", b"refused_outcomes", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clicks", b"clicks", "hour", b"hour", "id", b"id", "impressions", b"impressions", "refused_buckets", b"refused_buckets", "refused_outcomes", b"refused_outcomes", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,152 @@
+"""From path and method to the answer. What counts is behind ``Backend``; nothing here knows how.
+
+Few paths and one hot one: a dictionary of handlers, not aiohttp's router.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+from aiohttp.web import BaseRequest, Response
+
+from gateway.backend import Backend
+from gateway.body import discard_body
+from gateway.problems import SERVER, Refused, invalid_event, problem, refused
+from gateway.query import parse_get, parse_post
+from tally.errors import InDoubt, InvalidEvent, Overloaded, Unavailable
+from tally.event import Event
+from tally.hashing import hour_of
+
+# In milliseconds this is March 1973; in seconds, the year 5138. Who sends less has probably sent seconds.
+LIKELY_SECONDS_BELOW: Final = 10**11
+
+Handler = Callable[[bytes], Awaitable[Response]]
+
+_HEADERS: Final = {"Server": SERVER}
+_TEXT_HEADERS: Final = {
+    "Server": SERVER,
+    "Content-Type": "text/plain; charset=utf-8",
+    "Cache-Control": "no-store",  # A stored answer would miss what was counted since.
+}
+
+log = structlog.get_logger()
+
+
+class AtMostOncePer:
+    """Lets one through per period, and counts those it did not."""
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._closed_until = float("-inf")
+        self._held_back = 0
+
+    def passes(self, now_s: float) -> int:
+        """Return how many came since the last that passed, with this one; 0 if this one does not pass."""
+        self._held_back += 1
+        if now_s < self._closed_until:
+            return 0
+        self._closed_until = now_s + self._period_s
+        passed, self._held_back = self._held_back, 0
+        return passed
+
+
+class App:
+    """Answers requests, one call each."""
+
+    def __init__(self, backend: Backend, *, body_timeout_s: float) -> None:
+        """Prepare to answer.
+
+        Args:
+            backend: Who counts; may be exchanged while requests are under way.
+            body_timeout_s: How long a request's body may take.
+        """
+        self.backend = backend
+        self._body_timeout_s = body_timeout_s
+        self._was_ready = False
+        self._is_stopping = False
+        self._seconds_warning = AtMostOncePer(60)
+        self._routes: Mapping[str, Mapping[str, Handler]] = {
+            "/analytics": {"GET": self._read, "POST": self._record},
+            "/healthz": {"GET": self._health},
+            "/readyz": {"GET": self._readiness},
+        }
+
+    def stop(self) -> None:
+        """Say from now on that this process is going; what is asked is still answered."""
+        self._is_stopping = True
+
+    async def answer(self, request: BaseRequest) -> Response:
+        """Answer one request; never raises an ``Exception``."""
+        try:
+            if request.body_exists:
+                await discard_body(request, self._body_timeout_s)
+            response = await self._dispatch(request.method, request.raw_path)
+        except Refused as exc:
+            response = refused(exc)
+        except InvalidEvent as exc:
+            response = invalid_event(exc)
+        except (Overloaded, Unavailable, InDoubt) as exc:
+            response = problem(HTTPStatus.SERVICE_UNAVAILABLE, str(exc))
+        except Exception:
+            log.exception("request_failed", method=request.method)
+            response = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something is wrong with this server; see its log")
+        if self._is_stopping:
+            response.force_close()
+        return response
+
+    async def _dispatch(self, method: str, target: str) -> Response:
+        path, _, query = target.partition("?")
+        handlers = self._routes.get(path)
+        if handlers is None:
+            return _unknown_path(path)
+        handler = handlers.get(method)
+        if handler is None:
+            allowed = ", ".join(handlers)
+            detail = f"{path} answers to {allowed}"
+            return problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, headers={"Allow": allowed})
+        # The inverse of how aiohttp decodes the target: these are the bytes that were sent.
+        return await handler(query.encode("utf-8", "surrogateescape"))
+
+    async def _record(self, query: bytes) -> Response:
+        timestamp_ms, user, kind = parse_post(query)
+        await self.backend.record(Event(hour_of(timestamp_ms), user, kind))
+        if timestamp_ms < LIKELY_SECONDS_BELOW:
+            events = self._seconds_warning.passes(time.monotonic())
+            if events:
+                log.warning("timestamps_look_like_seconds", events=events, example_ms=timestamp_ms)
+        return Response(status=204, headers=_HEADERS)
+
+    async def _read(self, query: bytes) -> Response:
+        counts = await self.backend.read_hour(hour_of(parse_get(query)))
+        return _text(
+            f"unique_users,{counts.unique_users}\nclicks,{counts.clicks}\nimpressions,{counts.impressions}\n",
+        )
+
+    async def _health(self, _query: bytes) -> Response:
+        return _text("ok\n")
+
+    async def _readiness(self, _query: bytes) -> Response:
+        """Say whether to send requests here.
+
+        Not ready before every slot served once, so that a start in order has an order. Ready after that whatever the
+        shards do: taking every gateway out of a load balancer for one slot would take the other slots out too.
+        """
+        reasons = await self.backend.not_serving()
+        self._was_ready = self._was_ready or not reasons
+        is_ready = self._was_ready and not self._is_stopping
+        if self._is_stopping:
+            reasons = ["this process is shutting down", *reasons]
+        lines = ["ready" if is_ready else "not ready", *reasons]
+        return _text("\n".join(lines) + "\n", HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _text(text: str, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(status=status, body=text.encode(), headers=_TEXT_HEADERS)
+
+
+def _unknown_path(path: str) -> Response:
+    if "#" in path:
+        return problem(HTTPStatus.BAD_REQUEST, "the path has a raw #; send it as %23")
+    return problem(HTTPStatus.NOT_FOUND, "there is nothing here; try /analytics")

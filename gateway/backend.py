@@ -1,0 +1,32 @@
+"""What the HTTP door needs of whoever counts: the routed client in production, a dictionary in tests."""
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from tally.client.counts import HourCounts
+from tally.event import Event
+
+
+class Backend(Protocol):
+    """Counts events and tells an hour's numbers."""
+
+    def record(self, event: Event) -> Awaitable[None]:
+        """Count ``event``; done when it is durable.
+
+        Raises:
+            InvalidEvent: Nobody may count it.
+            Overloaded: Nothing was counted; may be raised before there is anything to await.
+            Unavailable: Nothing was counted.
+            InDoubt: It is counted once or not at all.
+        """
+
+    def read_hour(self, hour: int) -> Awaitable[HourCounts]:
+        """Return the exact numbers of ``hour``.
+
+        Raises:
+            Overloaded: Too many reads wait; may be raised before there is anything to await.
+            Unavailable: Some part of the hour can't be read now.
+        """
+
+    async def not_serving(self) -> list[str]:
+        """Return why some slots have no serving primary, one reason an entry; empty when all have."""

@@ -1,0 +1,115 @@
+"""One gateway from start to end.
+
+It listens first, so that ``/healthz`` answers while the cluster is looked for. It ends in the order in which requests
+depend on things: no new ones, then those under way, then the client that they wait for, then etcd.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Final, NoReturn
+
+import structlog
+
+from gateway.app import App
+from gateway.protocol import HttpServer
+from gateway.settings import GatewaySettings
+from tally.client.client import RoutedClient
+from tally.client.counts import HourCounts
+from tally.cluster.etcd import Etcd
+from tally.cluster.reader import ClusterReader
+from tally.errors import ConfigError, Unavailable
+from tally.event import Event
+
+_BACKLOG: Final = 1024
+# How long to look for etcd and the cluster; less if there is a map to go on with.
+_START_WAIT_S: Final = 60.0
+_START_WAIT_WITH_MAP_S: Final = 3.0
+_KILLED_STATUS: Final = 130
+
+log = structlog.get_logger()
+
+
+class NoCluster:
+    """Stands in for the routed client until the cluster is found."""
+
+    async def record(self, _event: Event) -> NoReturn:
+        """Refuse."""
+        raise Unavailable("the cluster is not found yet")
+
+    async def read_hour(self, _hour: int) -> HourCounts:
+        """Refuse."""
+        raise Unavailable("the cluster is not found yet")
+
+    async def not_serving(self) -> list[str]:
+        """Say why."""
+        return ["the cluster is not found yet"]
+
+
+async def serve(settings: GatewaySettings) -> None:
+    """Run a gateway until SIGTERM or SIGINT; a second signal ends the process at once.
+
+    Raises:
+        ConfigError: The address can't be listened on, or the cluster's data is not for this version.
+        TallyError: There is no etcd or no such cluster, and no map in a file either.
+    """
+    app = App(NoCluster(), body_timeout_s=settings.header_timeout_s)
+    http = HttpServer(
+        app.answer,
+        header_timeout_s=settings.header_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        connections=settings.connections,
+    )
+    stop = _stop_signal()
+    listener = await _listen(http, settings)
+    counting = asyncio.create_task(_count(settings, app), name="counting")
+    try:
+        await asyncio.wait({counting, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if counting.done():
+            counting.result()  # Raises why.
+    finally:
+        log.info("stopping")
+        app.stop()
+        listener.close()
+        await _finish_requests(http, settings.deadline_s + 1)
+        counting.cancel()
+        await asyncio.gather(counting, return_exceptions=True)
+        log.info("stopped")
+
+
+def _stop_signal() -> "asyncio.Future[None]":
+    """Return a future that is done at the first signal to stop."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+
+    def on_signal() -> None:
+        if stop.done():
+            os._exit(_KILLED_STATUS)  # Who asks twice does not want to wait.
+        stop.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+async def _listen(http: HttpServer, settings: GatewaySettings) -> asyncio.Server:
+    host, port = settings.address
+    loop = asyncio.get_running_loop()
+    try:
+        # reuse_address: a restart must not wait for the old connections' TIME_WAIT.
+        listener = await loop.create_server(http, host, port, backlog=_BACKLOG, reuse_address=True)
+    except OSError as exc:
+        reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else "no such host"
+        raise ConfigError("TALLY_LISTEN", settings.listen, f"an address to listen on ({reason})") from exc
+    log.info("listening", address="{}:{}".format(*listener.sockets[0].getsockname()[:2]))
+    return listener
+
+
+async def _count(settings: GatewaySettings, app: App) -> None:
+    """Find the cluster, then count for ``app`` until cancelled."""
+    async with contextlib.aclosing(_closing(Etcd(settings.etcd))) as opened:
+        etcd = await anext(opened)
+        reader = ClusterReader(etcd, settings.keys, file=settings.map_file)
+        await reader.start(_start_wait_s(settings.map_file))

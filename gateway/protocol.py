@@ -1,0 +1,207 @@
+"""HTTP as aiohttp speaks it, made strict: what a stranger may send, how much of it, and how long it may take.
+
+What aiohttp 3.14 does untouched, and what is changed here:
+
+| input | aiohttp | here |
+|---|---|---|
+| request target over 8190 bytes | 400 | 414 |
+| header over 8 KiB, too many headers | 400 | 431 |
+| HTTP/0.9, HTTP/2.0 on the request line | served | 505, closed |
+| absolute-form, authority-form, ``*`` as the target | served, or the connection hangs | 400, closed |
+| ``Upgrade``; what is pipelined behind it may get lost | ignored | ignored, then closed |
+| a head that never gets complete | waited for | 408, closed |
+| a body that breaks off within its chunks | waited for | 400, closed |
+| an answer that is not fetched | waited for | closed |
+| one connection too many | served | 503, closed |
+| input that is not HTTP | a traceback in the log | one line at info, without the input |
+
+Pipelined requests are answered in order; aiohttp stops reading when 32 of them wait. How large a body may be is left
+to ``body.py``.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from aiohttp import EMPTY_PAYLOAD, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
+
+from gateway.malformed import (
+    HEADER_BYTES_MAX,
+    HEADERS_MAX,
+    TARGET_BYTES_MAX,
+    refusal_of_error,
+    refusal_of_head,
+)
+from gateway.problems import Refused, refused
+
+# How long what follows a refused body is read and thrown away, so that the client gets to see the answer.
+_LINGER_S: Final = 1.0
+
+log = structlog.get_logger()
+
+
+class HttpServer(web.Server):
+    """Makes a ``Connection`` for each client, and knows those that are open.
+
+    Args:
+        answer: Called with each request.
+        header_timeout_s: How long a head may take, from its first byte or from connecting.
+        idle_timeout_s: How long a connection may lie idle between two requests, or an answer wait to be fetched.
+        connections: How many may be open at a time.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        *,
+        header_timeout_s: float,
+        idle_timeout_s: float,
+        connections: int,
+    ) -> None:
+        super().__init__(answer)
+        self.header_timeout_s = header_timeout_s
+        self.idle_timeout_s = idle_timeout_s
+        self._connections_max = connections
+
+    def __call__(self) -> "Connection":
+        """Return the protocol of a new connection."""
+        return Connection(self, self._loop)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more connections are open than allowed."""
+        return len(self._connections) > self._connections_max
+
+
+class Connection(RequestHandler):
+    """One client's connection."""
+
+    __slots__ = ("_fetch_timer", "_has_part_of_head", "_head_timer", "_is_refused", "_newest_body", "_server")
+
+    def __init__(self, server: HttpServer, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=server.idle_timeout_s,
+            access_log=None,  # type: ignore[arg-type]  # None is how aiohttp turns it off.
+            max_line_size=TARGET_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            max_headers=HEADERS_MAX,
+            lingering_time=_LINGER_S,
+            auto_decompress=False,  # Bodies are thrown away; a small one must not grow first.
+        )
+        self._server = server
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._fetch_timer: asyncio.TimerHandle | None = None
+        self._has_part_of_head = False
+        self._is_refused = False
+        self._newest_body = EMPTY_PAYLOAD
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve, or turn away the one too many."""
+        super().connection_made(transport)
+        if self._server.is_crowded:
+            self._refuse(Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections are open"))
+        else:
+            self._head_timer = self._loop.call_later(self._server.header_timeout_s, self._head_is_late)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the timers with the connection."""
+        self._head_timer = _cancelled(self._head_timer)
+        self._fetch_timer = _cancelled(self._fetch_timer)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and look at the requests that are now complete before aiohttp begins to serve them."""
+        if self._is_refused:
+            return  # Nothing that follows can be understood.
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count > before:
+            self._has_part_of_head = False
+            self._head_timer = _cancelled(self._head_timer)
+            self._check_newest(self._request_count - before)
+        elif data and self._newest_body.is_eof():
+            # The parser does not tell what it holds back: a part that came in one packet with a complete request starts
+            # its time with its next byte, or falls to the idle time-out.
+            self._has_part_of_head = True
+            if self._head_timer is None:
+                self._head_timer = self._loop.call_later(self._server.header_timeout_s, self._head_is_late)
+
+    def pause_writing(self) -> None:
+        """Give a client that fetches no answers a time to do so."""
+        super().pause_writing()
+        self._fetch_timer = self._loop.call_later(self._server.idle_timeout_s, self._abort)
+
+    def resume_writing(self) -> None:
+        """Go on: the client fetched something."""
+        self._fetch_timer = _cancelled(self._fetch_timer)
+        super().resume_writing()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002  The signature is aiohttp's.
+        status: int = 500,  # noqa: ARG002
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002
+    ) -> web.StreamResponse:
+        """Answer what could not be parsed, or is refused. A traceback would help nobody but who wants a full disk."""
+        if isinstance(exc, HttpProcessingError):
+            exc = refusal_of_error(exc)
+        if not isinstance(exc, Refused):
+            log.error("request_failed", exc_info=exc)
+            exc = Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "something is wrong with this server; see its log")
+            return refused(exc)
+        log.info("request_refused", status=exc.status.value, detail=exc.detail)
+        return refused(exc)
+
+    def log_exception(self, *_args: Any, exc_info: BaseException | None = None, **_more: Any) -> None:
+        """Log what aiohttp did not expect; a broken body behind a refusal is nothing new."""
+        if not isinstance(exc_info, RequestPayloadError):
+            log.error("connection_failed", exc_info=exc_info)
+
+    def _check_newest(self, count: int) -> None:
+        """Refuse what aiohttp would serve and we do not, among the last ``count`` messages of the queue."""
+        for index in range(len(self._messages) - count, len(self._messages)):
+            message, body = self._messages[index]
+            if isinstance(message, _ErrInfo):
+                self._is_refused = True
+                if not self._newest_body.is_eof():  # aiohttp would let its reader wait.
+                    self._newest_body.set_exception(RequestPayloadError())
+                return
+            refusal = refusal_of_head(message)
+            if refusal is not None:
+                while len(self._messages) > index:
+                    self._messages.pop()
+                self._refuse(refusal)
+                return
+            if message.upgrade:
+                self._messages[index] = (message._replace(should_close=True), body)
+            self._newest_body = body
+
+    def _refuse(self, refusal: Refused) -> None:
+        """Answer with ``refusal`` after all that is waiting already, and read no more."""
+        self._is_refused = True
+        self._messages.append((_ErrInfo(refusal.status.value, refusal, refusal.detail), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self._has_part_of_head:
+            self._refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time"))
+        else:
+            self.force_close()  # It asked for nothing, such as a browser that connects in advance.
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

@@ -1,0 +1,66 @@
+"""The settings of one gateway process. What all processes must agree on stands in etcd instead."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tally.cluster.etcd import EtcdSettings
+from tally.cluster.keys import Keys
+from tally.errors import ConfigError
+
+_LISTEN: Final = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings:
+    """How one gateway serves.
+
+    Attributes:
+        etcd: Where etcd is, and how to get in.
+        keys: Of the cluster to serve.
+        listen: ``host:port`` to take HTTP on; port 0 takes a free one.
+        map_file: Where to keep the map, to start from when etcd is away; None: nowhere.
+        queue_events: How many events may wait to be counted.
+        slot_queue_events: How many of them may wait for one slot.
+        reads_waiting: How many readers may wait.
+        deadline_s: How long a request may take from its complete head to its answer.
+        header_timeout_s: How long a request's head may take to arrive; its body has as long again.
+        idle_timeout_s: How long a connection may lie idle.
+        connections: How many may be open at a time.
+    """
+
+    etcd: EtcdSettings
+    keys: Keys
+    listen: str = "127.0.0.1:8080"
+    map_file: Path | None = None
+    queue_events: int = 10_000
+    slot_queue_events: int = 5_000
+    reads_waiting: int = 10_000
+    deadline_s: float = 8.0
+    header_timeout_s: float = 10.0
+    idle_timeout_s: float = 75.0
+    connections: int = 10_000
+
+    def __post_init__(self) -> None:
+        _check("TALLY_QUEUE_EVENTS", self.queue_events, 1, 1_000_000)
+        _check("TALLY_SLOT_QUEUE_EVENTS", self.slot_queue_events, 1, self.queue_events)
+        _check("TALLY_READS_WAITING", self.reads_waiting, 1, 1_000_000)
+        _check("TALLY_DEADLINE_S", self.deadline_s, 0.1, 60)
+        _check("TALLY_HEADER_TIMEOUT_S", self.header_timeout_s, 0.1, 3600)
+        _check("TALLY_IDLE_TIMEOUT_S", self.idle_timeout_s, 0.1, 3600)
+        _check("TALLY_CONNECTIONS", self.connections, 1, 1_000_000)
+        _ = self.address  # Complains about ``listen``, if need be.
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of ``listen``."""
+        found = _LISTEN.fullmatch(self.listen)
+        if not found or int(found[2]) > 65_535:
+            raise ConfigError("TALLY_LISTEN", self.listen, "host:port, such as 127.0.0.1:8080, 0.0.0.0:80 or [::]:80")
+        return found[1].strip("[]"), int(found[2])
+
+
+def _check(setting: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise ConfigError(setting, value, f"{least} to {most}")

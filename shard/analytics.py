@@ -1,0 +1,109 @@
+"""The public gRPC service: every shard answers for any hour, and routes like a gateway."""
+
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf import duration_pb2
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
+from tally.client.client import RoutedClient
+from tally.errors import InDoubt, InvalidEvent, Overloaded, TallyError, Unavailable
+from tally.event import TIMESTAMP_MS_MAX, Event, Refusal, invalid, refusal_of
+from tally.hashing import MS_PER_HOUR, hour_of
+
+log = structlog.get_logger()
+
+EVENTS_MAX: Final = 1000
+RETRY_AFTER_S: Final = 1
+
+Context = grpc.aio.ServicerContext[Message, Message]
+
+
+def event_from_wire(wire: analytics_pb2.Event) -> Event:
+    """Read one event.
+
+    Raises:
+        InvalidEvent: It can't be counted.
+    """
+    if wire.timestamp_ms > TIMESTAMP_MS_MAX:
+        raise invalid(Refusal.HOUR_OUT_OF_RANGE)
+    event = Event(hour_of(wire.timestamp_ms), wire.user.encode(), wire.kind)
+    refusal = refusal_of(*event)
+    if refusal is not Refusal.COUNTED:
+        raise invalid(refusal)
+    return event
+
+
+def events_from_wire(wires: Sequence[analytics_pb2.Event]) -> list[Event]:
+    """Read the events of one call; each is looked at before any is counted.
+
+    Raises:
+        InvalidEvent: The first that can't be counted; the error names its place and field.
+    """
+    if not 1 <= len(wires) <= EVENTS_MAX:
+        raise InvalidEvent("events", f"must be 1 to {EVENTS_MAX}, not {len(wires)}")
+    events = []
+    for place, wire in enumerate(wires):
+        try:
+            events.append(event_from_wire(wire))
+        except InvalidEvent as exc:
+            field = "timestamp_ms" if exc.parameter == "timestamp" else exc.parameter
+            raise InvalidEvent(f"events[{place}].{field}", exc.detail) from exc
+    return events
+
+
+class AnalyticsService(analytics_pb2_grpc.AnalyticsServicer):
+    """``tally.v1.Analytics``."""
+
+    def __init__(self, client: RoutedClient) -> None:
+        self._client = client
+
+    async def Record(self, request: analytics_pb2.RecordRequest, context: Context) -> analytics_pb2.RecordResponse:
+        """Count events; see analytics.proto."""
+        try:
+            events = events_from_wire(request.events)
+            await self._client.record_all(events, context.time_remaining())
+        except TallyError as exc:
+            await _abort(context, exc)
+        return analytics_pb2.RecordResponse()
+
+    async def GetHour(self, request: analytics_pb2.GetHourRequest, context: Context) -> analytics_pb2.GetHourResponse:
+        """Tell an hour's numbers; see analytics.proto."""
+        try:
+            if request.timestamp_ms > TIMESTAMP_MS_MAX:
+                raise InvalidEvent("timestamp_ms", "must be in the years 1970 to 9999")
+            hour = hour_of(request.timestamp_ms)
+            counts = await self._client.read_hour(hour, context.time_remaining())
+        except TallyError as exc:
+            await _abort(context, exc)
+        return analytics_pb2.GetHourResponse(
+            hour_start_ms=hour * MS_PER_HOUR,
+            unique_users=counts.unique_users,
+            clicks=counts.clicks,
+            impressions=counts.impressions,
+        )
+
+
+async def _abort(context: Context, error: TallyError) -> NoReturn:
+    """End a call with the status that the wire promises for ``error``."""
+    detail: Message
+    match error:
+        case InvalidEvent():
+            code, text = code_pb2.INVALID_ARGUMENT, str(error)
+            violation = error_details_pb2.BadRequest.FieldViolation(field=error.parameter, description=error.detail)
+            detail = error_details_pb2.BadRequest(field_violations=[violation])
+        case Overloaded() | Unavailable() | InDoubt():
+            code, text = code_pb2.UNAVAILABLE, str(error)
+            detail = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=RETRY_AFTER_S))
+        case _:
+            log.error("call_failed", error=repr(error))
+            await context.abort(grpc.StatusCode.INTERNAL, "internal error")
+    status = status_pb2.Status(code=code, message=text)
+    status.details.add().Pack(detail)
+    await context.abort_with_status(rpc_status.to_status(status))

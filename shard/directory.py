@@ -1,0 +1,124 @@
+"""Whose data a directory holds. Asked before anything in it is opened, so that a wrong one is left untouched."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from shard.keys import FORMAT
+from tally.cluster.config import HASH, ClusterConfig
+from tally.errors import DirectoryRefused
+from tally.hashing import Shape
+
+IDENTITY_FILE: Final = "tally-shard.json"
+DATABASE: Final = "rocksdb"
+_DRAFT: Final = f"{IDENTITY_FILE}.new"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a data directory says of itself.
+
+    Attributes:
+        cluster: The uuid of the cluster.
+        shard: The shard's id, which never changes.
+        directory: 32 hex digits, drawn when the directory was made.
+        shape: What was fixed for the cluster then.
+    """
+
+    cluster: str
+    shard: str
+    directory: str
+    shape: Shape
+
+    def to_json(self) -> str:
+        """Return the text of the identity file."""
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "hash": HASH,
+                "cluster": self.cluster,
+                "shard": self.shard,
+                "directory": self.directory,
+                "slots": self.shape.slots,
+                "spread": [list(pair) for pair in self.shape.spreads],
+                "hours_together": self.shape.hours_together,
+            },
+            indent=2,
+        )
+
+    @classmethod
+    def from_json(cls, text: str, path: Path) -> Self:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            DirectoryRefused: It is not that, or of another format; the error names ``path``.
+        """
+        try:
+            value: dict[str, Any] = json.loads(text)
+            if value["format"] != FORMAT or value["hash"] != HASH:
+                raise DirectoryRefused(
+                    str(path),
+                    f"it has format {value['format']!r} and hash {value['hash']!r}; "
+                    f"this version knows format {FORMAT} and hash {HASH!r}",
+                )
+            shape = Shape(
+                slots=int(value["slots"]),
+                spreads=tuple((int(start), int(spread)) for start, spread in value["spread"]),
+                hours_together=int(value["hours_together"]),
+            )
+            return cls(str(value["cluster"]), str(value["shard"]), str(value["directory"]), shape)
+        except (KeyError, TypeError, ValueError) as exc:
+            raise DirectoryRefused(str(path), f"{IDENTITY_FILE} in it can't be read ({exc})") from exc
+
+
+def read_identity(path: Path) -> Identity | None:
+    """Return what a data directory says of itself; None if it is empty or not there.
+
+    Raises:
+        DirectoryRefused: It holds something else than a shard's data.
+    """
+    file = path / IDENTITY_FILE
+    if file.exists():
+        return Identity.from_json(file.read_text(encoding="utf-8"), path)
+    # A start that was cut short may have left its draft.
+    if path.exists() and any(child.name != _DRAFT for child in path.iterdir()):
+        raise DirectoryRefused(str(path), f"it is not empty, and has no {IDENTITY_FILE}")
+    return None
+
+
+def check_identity(found: Identity, path: Path, shard: str | None, config: ClusterConfig) -> None:
+    """Refuse the data of another shard, another cluster, or other fixed settings.
+
+    Args:
+        found: What the directory says.
+        path: Where it is, for the error.
+        shard: The id that the operator gave, if any.
+        config: The cluster that the shard is to join.
+
+    Raises:
+        DirectoryRefused: It says what does not fit.
+    """
+    if shard is not None and found.shard != shard:
+        raise DirectoryRefused(str(path), f"it is the data of shard {found.shard!r}, not of {shard!r}")
+    if found.cluster != config.uuid:
+        raise DirectoryRefused(str(path), f"it belongs to the cluster {found.cluster}, not to {config.uuid}")
+    if found.shape != config.shape:
+        raise DirectoryRefused(str(path), f"it was made with {found.shape}, and the cluster has {config.shape}")
+
+
+def make_identity(path: Path, identity: Identity) -> None:
+    """Make a data directory for ``identity``; durable when this returns."""
+    path.mkdir(parents=True, exist_ok=True)
+    draft = path / _DRAFT
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(identity.to_json())
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path / IDENTITY_FILE)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,150 @@
+"""The service between nodes. A handler only enqueues and hands over answers: nothing depends on the stream's life."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
+from shard.engine import Engine, PartOfHour, Question
+from shard.op import OP_EVENTS_MAX, Answer, SubBatch
+from tally.client.counts import HourCounts
+from tally.cluster.reader import ClusterReader
+from tally.event import HOUR_MAX
+from tally.hashing import Shape
+
+UNANSWERED_MAX: Final = 4096  # Sub-batches and reads of one stream; who sends more waits.
+
+
+def sub_batch_from_wire(wire: node_pb2.SubBatch, shape: Shape) -> SubBatch | None:
+    """Read a sub-batch; None if it can't even be recorded as refused."""
+    hours, users = tuple(wire.hours), tuple(wire.users)
+    well_formed = (
+        len(wire.writer) == 16
+        and wire.seq >= 1
+        and wire.slot < shape.slots
+        and 1 <= len(hours) <= OP_EVENTS_MAX
+        and len(hours) == len(users) == len(wire.kinds)
+    )
+    return SubBatch(wire.writer, wire.seq, hours, users, wire.kinds) if well_formed else None
+
+
+def question_from_wire(wire: node_pb2.HourRead, shape: Shape) -> Question | None:
+    """Read a question; None if it asks for what no hour has."""
+    if wire.hour > HOUR_MAX or len(wire.buckets) != len(wire.epochs):
+        return None
+    buckets = tuple(wire.buckets)
+    if len(set(buckets)) != len(buckets) or any(bucket >= shape.spread_at(wire.hour) for bucket in buckets):
+        return None
+    return Question(wire.hour, buckets, tuple(wire.epochs))
+
+
+class _Stream:
+    """One open stream: counts what is unanswered, and gathers answers into messages."""
+
+    def __init__(self, engine: Engine, shape: Shape) -> None:
+        self._engine = engine
+        self._shape = shape
+        self._unanswered = 0
+        self._answers = node_pb2.ExchangeResponse()
+        self._changed = asyncio.Event()
+        self._ended = False
+        self._reads: set[asyncio.Task[None]] = set()
+
+    async def take_in(self, requests: AsyncIterator[node_pb2.ExchangeRequest]) -> None:
+        """Enqueue all that comes, until the sender ends the stream."""
+        async for request in requests:
+            self._unanswered += len(request.sub_batches) + len(request.reads)
+            for wire in request.sub_batches:
+                self._submit(wire)
+            if request.reads:
+                # A read must not wait for an earlier one, nor hold up the sub-batches that come next.
+                task = asyncio.create_task(self._read(request))
+                self._reads.add(task)
+                task.add_done_callback(self._reads.discard)
+            while self._unanswered >= UNANSWERED_MAX:
+                await self._wait()
+        self._ended = True
+        self._changed.set()
+
+    async def answers(self) -> AsyncIterator[node_pb2.ExchangeResponse]:
+        """Yield answers, all that are there at once, until the stream has ended and everything is answered."""
+        while not (self._ended and self._unanswered == 0):
+            while not (self._answers.sub_batches or self._answers.reads):
+                if self._ended and self._unanswered == 0:
+                    return
+                await self._wait()
+            message, self._answers = self._answers, node_pb2.ExchangeResponse()
+            self._unanswered -= len(message.sub_batches) + len(message.reads)
+            self._changed.set()
+            yield message
+
+    async def _wait(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _submit(self, wire: node_pb2.SubBatch) -> None:
+        batch_id = wire.id
+
+        def reply(answer: Answer, epoch: int) -> None:
+            self._answers.sub_batches.add(id=batch_id, outcome=answer.outcome, epoch=epoch, refusals=answer.refusals)
+            self._changed.set()
+
+        batch = sub_batch_from_wire(wire, self._shape)
+        if batch is None:
+            reply(Answer(node_pb2.OUTCOME_MALFORMED), 0)
+        else:
+            self._engine.submit(wire.slot, wire.epoch, batch, reply)
+
+    async def _read(self, request: node_pb2.ExchangeRequest) -> None:
+        asked = [(wire, question_from_wire(wire, self._shape)) for wire in request.reads]
+        parts = iter(await self._engine.read([question for _, question in asked if question is not None]))
+        for wire, question in asked:
+            part = next(parts) if question is not None else _malformed(wire)
+            self._answers.reads.add(
+                id=wire.id,
+                hour=wire.hour,
+                clicks=part.counts.clicks,
+                impressions=part.counts.impressions,
+                users=part.counts.unique_users,
+                refused_buckets=part.refused.keys(),
+                refused_outcomes=part.refused.values(),
+            )
+        self._changed.set()
+
+
+def _malformed(wire: node_pb2.HourRead) -> PartOfHour:
+    return PartOfHour(HourCounts(0, 0, 0), dict.fromkeys(wire.buckets, node_pb2.OUTCOME_MALFORMED))
+
+
+class NodeService(node_pb2_grpc.NodeServicer):
+    """``tally.internal.v1.Node`` of one shard."""
+
+    def __init__(self, engine: Engine, reader: ClusterReader, shard: str) -> None:
+        self._engine = engine
+        self._reader = reader
+        self._shard = shard
+
+    async def Exchange(
+        self,
+        request_iterator: AsyncIterator[node_pb2.ExchangeRequest],
+        context: object,
+    ) -> AsyncIterator[node_pb2.ExchangeResponse]:
+        """Serve one stream; see node.proto."""
+        stream = _Stream(self._engine, self._reader.state.config.shape)
+        taking = asyncio.create_task(stream.take_in(request_iterator))
+        try:
+            async for message in stream.answers():
+                yield message
+        finally:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
+
+    async def Status(self, request: node_pb2.StatusRequest, context: object) -> node_pb2.StatusResponse:
+        """Tell what this shard serves; see node.proto."""
+        serving = self._engine.serving()
+        return node_pb2.StatusResponse(shard=self._shard, slots=serving.keys(), epochs=serving.values())
+
+    async def HintMap(self, request: node_pb2.HintMapRequest, context: object) -> node_pb2.HintMapResponse:
+        """Read the map now; see node.proto."""
+        self._reader.refresh_soon()
+        return node_pb2.HintMapResponse()

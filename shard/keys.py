@@ -1,0 +1,148 @@
+"""What stands where in RocksDB. Pure: values to bytes and back.
+
+| key | value |
+|---|---|
+| ``c`` slot | the copy's record: generation, incarnation, epoch, head, writers |
+| ``h`` generation hour bucket | counts of a cell: clicks, impressions, users |
+| ``u`` generation hour bucket user | nothing: that the user was there is all |
+| ``w`` generation writer | what the writer sent last, and how that went |
+| ``t`` | time of the last sign of life, for a disk that has nothing else to write |
+
+Numbers are big-endian, so that keys sort by them. The generation is a number of this directory, another one for each
+copy that is made anew: dropping a copy is one range deletion, and its keys are never taken for those of the next.
+"""
+
+import struct
+from typing import Final, NamedTuple
+
+from tally.errors import StoreCorrupt
+
+FORMAT: Final = 1
+
+_CELL: Final = struct.Struct(">IIH")
+_COUNTS: Final = struct.Struct(">QQQ")
+_WRITER: Final = struct.Struct(">QQ16s")
+_RECORD: Final = struct.Struct(">I16sQQQ16sIQQ")
+
+HEARTBEAT_KEY: Final = b"t"
+
+
+class Counts(NamedTuple):
+    """The row of a cell."""
+
+    clicks: int = 0
+    impressions: int = 0
+    users: int = 0
+
+    def encode(self) -> bytes:
+        """Return the stored bytes."""
+        return _COUNTS.pack(*self)
+
+    @classmethod
+    def decode(cls, value: bytes | None) -> "Counts":
+        """Read what ``encode`` wrote; nothing stored is zeros."""
+        if value is None:
+            return cls()
+        try:
+            return cls(*_COUNTS.unpack(value))
+        except struct.error as exc:
+            raise StoreCorrupt("the counts of a cell") from exc
+
+
+class WriterRow(NamedTuple):
+    """What one writer sent last to one slot.
+
+    Attributes:
+        seq: Number of its last sub-batch.
+        used_ms: The op's time of it, milliseconds since the epoch.
+        content: Digest of that sub-batch, 16 bytes.
+        refusals: What was answered: one byte per event, or nothing if all were counted.
+    """
+
+    seq: int
+    used_ms: int
+    content: bytes
+    refusals: bytes
+
+    def encode(self) -> bytes:
+        """Return the stored bytes."""
+        return _WRITER.pack(self.seq, self.used_ms, self.content) + self.refusals
+
+    @classmethod
+    def decode(cls, value: bytes) -> "WriterRow":
+        """Read what ``encode`` wrote."""
+        try:
+            seq, used_ms, content = _WRITER.unpack_from(value)
+        except struct.error as exc:
+            raise StoreCorrupt("the row of a writer") from exc
+        return cls(seq, used_ms, content, value[_WRITER.size :])
+
+
+class CopyRecord(NamedTuple):
+    """What a copy of a slot knows of itself; written in one batch with what it counts.
+
+    Attributes:
+        generation: What its keys begin with.
+        incarnation: 16 bytes; the map names the copy by them.
+        epoch: The highest epoch seen.
+        head_epoch, opnum, digest: Name of the last op, and a digest that chains over all ops.
+        writers: How many writers' rows there are.
+        at_ms: Time of the last op, milliseconds since the epoch; never falls.
+        swept_ms: Time of the op that last removed idle writers.
+    """
+
+    generation: int
+    incarnation: bytes
+    epoch: int
+    head_epoch: int = 0
+    opnum: int = 0
+    digest: bytes = bytes(16)
+    writers: int = 0
+    at_ms: int = 0
+    swept_ms: int = 0
+
+    def encode(self) -> bytes:
+        """Return the stored bytes."""
+        return _RECORD.pack(*self)
+
+    @classmethod
+    def decode(cls, value: bytes) -> "CopyRecord":
+        """Read what ``encode`` wrote."""
+        try:
+            return cls(*_RECORD.unpack(value))
+        except struct.error as exc:
+            raise StoreCorrupt("the record of a copy") from exc
+
+
+RECORDS: Final = (b"c", b"d")
+"""The range of all copies' records."""
+
+
+def record_key(slot: int) -> bytes:
+    """Return where the record of the copy of ``slot`` stands."""
+    return b"c" + slot.to_bytes(2, "big")
+
+
+def slot_of_record(key: bytes) -> int:
+    """Return whose record stands at ``key``."""
+    return int.from_bytes(key[1:], "big")
+
+
+def cell_key(generation: int, hour: int, bucket: int) -> bytes:
+    """Return where the counts of a cell stand."""
+    return b"h" + _CELL.pack(generation, hour, bucket)
+
+
+def user_key(cell: bytes, user: bytes) -> bytes:
+    """Return the key that says that ``user`` was there in the cell whose counts stand at ``cell``."""
+    return b"u" + cell[1:] + user
+
+
+def writer_key(generation: int, writer: bytes) -> bytes:
+    """Return where the row of ``writer`` stands."""
+    return b"w" + generation.to_bytes(4, "big") + writer
+
+
+def writer_range(generation: int) -> tuple[bytes, bytes]:
+    """Return the range (from, up to but without) of all writers' rows of a copy."""
+    return b"w" + generation.to_bytes(4, "big"), b"w" + (generation + 1).to_bytes(4, "big")

@@ -1,0 +1,232 @@
+"""One op of a slot: sub-batches and what is stored go in; what to write and what to answer comes out.
+
+Invariants:
+  * a sub-batch is counted when its number follows the writer's last one, and never again (PROTOCOL rule 13);
+  * a user is added to a cell's users exactly when the user's key is written;
+  * counts, users, writers' rows and head of an op are one atomic write;
+  * what is refused uses up its number too, so that no gap comes to be.
+
+No clock, no I/O: the time and all that is stored are arguments.
+"""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from xxhash import xxh3_128_digest
+
+from protos.tally.internal.v1 import node_pb2
+from shard.keys import CopyRecord, Counts, WriterRow, cell_key, record_key, user_key, writer_key
+from tally.event import Kind, Refusal, refusal_of
+from tally.hashing import Shape, bucket_of, slot_of
+
+OP_EVENTS_MAX: Final = 1000
+WRITERS_MAX: Final = 4096
+WRITER_IDLE_MS: Final = 7 * 24 * 3_600_000
+SWEEP_EVERY_MS: Final = 24 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class SubBatch:
+    """What one writer sends to one slot at once: columns of equal length, 1 to ``OP_EVENTS_MAX`` events."""
+
+    writer: bytes
+    seq: int
+    hours: Sequence[int]
+    users: Sequence[bytes]
+    kinds: bytes
+
+    @property
+    def content(self) -> bytes:
+        """Digest of the columns, 16 bytes."""
+        lengths = array("I", map(len, self.users))
+        return xxh3_128_digest(b"".join((array("I", self.hours).tobytes(), lengths.tobytes(), self.kinds, *self.users)))
+
+
+class Place(NamedTuple):
+    """Where one event counts, or why it does not."""
+
+    refusal: Refusal
+    cell: bytes
+    user: bytes
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A sub-batch with the keys that it touches."""
+
+    batch: SubBatch
+    writer_key: bytes
+    places: tuple[Place, ...]
+
+
+class Answer(NamedTuple):
+    """What a sub-batch is told: see ``SubBatchAnswer``."""
+
+    outcome: node_pb2.Outcome.ValueType
+    refusals: bytes = b""
+
+
+@dataclass(slots=True)
+class Op:
+    """What an op writes and answers.
+
+    Attributes:
+        record: The copy's record after it.
+        puts: Keys and values, written at once.
+        deletes: Keys removed in the same write.
+        before: For each cell that it touches the stored counts from before; None where there were none.
+        answers: One for each sub-batch, in order.
+    """
+
+    record: CopyRecord
+    answers: list[Answer]
+    puts: list[tuple[bytes, bytes]] = field(default_factory=list)
+    deletes: list[bytes] = field(default_factory=list)
+    before: dict[bytes, bytes | None] = field(default_factory=dict)
+
+
+def locate(batch: SubBatch, slot: int, generation: int, shape: Shape) -> Located:
+    """Find the keys of every event of a sub-batch that was sent to ``slot``."""
+
+    def place(hour: int, user: bytes, kind: int) -> Place:
+        refusal = refusal_of(hour, user, kind)
+        if refusal is Refusal.COUNTED:
+            bucket = bucket_of(hour, user, shape)
+            if slot_of(hour, bucket, shape) == slot:
+                cell = cell_key(generation, hour, bucket)
+                return Place(refusal, cell, user_key(cell, user), kind)
+            refusal = Refusal.OTHER_SLOT
+        return Place(refusal, b"", b"", kind)
+
+    places = tuple(map(place, batch.hours, batch.users, batch.kinds))
+    return Located(batch, writer_key(generation, batch.writer), places)
+
+
+def keys_to_read(batches: Sequence[Located]) -> set[bytes]:
+    """Return every key whose stored value ``count`` needs."""
+    keys = {located.writer_key for located in batches}
+    for located in batches:
+        for place in located.places:
+            if place.refusal is Refusal.COUNTED:
+                keys.add(place.cell)
+                keys.add(place.user)
+    return keys
+
+
+def wants_sweep(
+    record: CopyRecord, batches: Sequence[Located], found: Mapping[bytes, bytes | None], now_ms: int
+) -> bool:
+    """Tell whether idle writers are to be looked for: a new writer comes, and there is no room or it is a day ago."""
+    if record.writers < WRITERS_MAX and now_ms - record.swept_ms < SWEEP_EVERY_MS:
+        return False
+    return any(found[located.writer_key] is None for located in batches)
+
+
+def count(
+    slot: int,
+    record: CopyRecord,
+    batches: Sequence[Located],
+    found: Mapping[bytes, bytes | None],
+    *,
+    now_ms: int,
+    writers: Mapping[bytes, bytes] | None = None,
+) -> Op:
+    """Build the op that applies ``batches`` to a copy.
+
+    Args:
+        slot: Whose copy it is.
+        record: The copy's record as it is stored.
+        batches: In the order in which they came.
+        found: What is stored under each of ``keys_to_read``; None where nothing is.
+        now_ms: This shard's clock; the op's time is that, or the last op's if the clock went back.
+        writers: All writers' rows, if ``wants_sweep``.
+    """
+    return _Counting(slot, record, found, max(now_ms, record.at_ms)).run(batches, writers)
+
+
+class _Counting:
+    """An op while it is built."""
+
+    def __init__(self, slot: int, record: CopyRecord, found: Mapping[bytes, bytes | None], at_ms: int) -> None:
+        self._slot = slot
+        self._record = record
+        self._found = found
+        self._at_ms = at_ms
+        self._cells: dict[bytes, list[int]] = {}
+        self._new_users: set[bytes] = set()
+        self._writers: dict[bytes, WriterRow] = {}
+        self._writer_count = record.writers
+        self._digest = record.digest
+        self._applied = False
+
+    def run(self, batches: Sequence[Located], all_writers: Mapping[bytes, bytes] | None) -> Op:
+        """Apply all sub-batches in order."""
+        idle = self._idle(all_writers or {}, {located.writer_key for located in batches})
+        self._writer_count -= len(idle)
+        answers = [self._apply(located) for located in batches]
+        if not self._applied:
+            return Op(self._record, answers)
+        record = self._record._replace(
+            head_epoch=self._record.epoch,
+            opnum=self._record.opnum + 1,
+            digest=self._digest,
+            writers=self._writer_count,
+            at_ms=self._at_ms,
+            swept_ms=self._record.swept_ms if all_writers is None else self._at_ms,
+        )
+        puts = [(key, Counts(*cell).encode()) for key, cell in self._cells.items()]
+        puts.extend((key, b"") for key in sorted(self._new_users))
+        puts.extend((key, row.encode()) for key, row in self._writers.items())
+        puts.append((record_key(self._slot), record.encode()))
+        return Op(record, answers, puts, idle, {key: self._found[key] for key in self._cells})
+
+    def _idle(self, all_writers: Mapping[bytes, bytes], needed: set[bytes]) -> list[bytes]:
+        limit = self._at_ms - WRITER_IDLE_MS
+        return [
+            key for key, value in all_writers.items() if key not in needed and WriterRow.decode(value).used_ms < limit
+        ]
+
+    def _apply(self, located: Located) -> Answer:
+        batch, content = located.batch, located.batch.content
+        row = self._writer(located.writer_key)
+        last = row.seq if row else 0
+        if row is not None and batch.seq == last:
+            if row.content != content:
+                return Answer(node_pb2.OUTCOME_CONTENT_DIFFERS)
+            return Answer(node_pb2.OUTCOME_OK, row.refusals)
+        if batch.seq <= last:
+            return Answer(node_pb2.OUTCOME_OK)  # Settled long ago; this is a late repetition that nobody waits for.
+        if batch.seq != last + 1:
+            return Answer(node_pb2.OUTCOME_OUT_OF_ORDER)
+        if row is None:
+            if self._writer_count >= WRITERS_MAX:
+                return Answer(node_pb2.OUTCOME_NOT_READY)
+            self._writer_count += 1
+        refusals = bytes(self._count(place) for place in located.places)
+        if not any(refusals):
+            refusals = b""
+        self._writers[located.writer_key] = WriterRow(batch.seq, self._at_ms, content, refusals)
+        self._digest = xxh3_128_digest(self._digest + batch.writer + batch.seq.to_bytes(8, "big") + content)
+        self._applied = True
+        return Answer(node_pb2.OUTCOME_OK, refusals)
+
+    def _writer(self, key: bytes) -> WriterRow | None:
+        if key in self._writers:
+            return self._writers[key]
+        stored = self._found[key]
+        return WriterRow.decode(stored) if stored is not None else None
+
+    def _count(self, place: Place) -> Refusal:
+        if place.refusal is not Refusal.COUNTED:
+            return place.refusal
+        cell = self._cells.get(place.cell)
+        if cell is None:
+            cell = self._cells[place.cell] = list(Counts.decode(self._found[place.cell]))
+        cell[0 if place.kind == Kind.CLICK else 1] += 1
+        if place.user not in self._new_users and self._found[place.user] is None:
+            self._new_users.add(place.user)
+            cell[2] += 1
+        return Refusal.COUNTED

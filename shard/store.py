@@ -1,0 +1,180 @@
+"""RocksDB, by the rules that its Python binding needs. The one file that imports rocksdict.
+
+Invariants:
+  * a group of changes is written whole or not at all, also over a crash;
+  * nothing is durable before ``flush`` has returned;
+  * an error in writing or flushing is *unknown*: what was written may be there after the next start.
+
+All methods block; the engine calls them in threads. ``get`` and ``flush`` release the GIL.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, NoReturn
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
+
+from tally.errors import DirectoryRefused, StoreBusy, StoreCorrupt, StoreFailed
+
+WRITE_ENTRIES: Final = 1000  # rocksdict holds the GIL through a write: about 0.3 ms for so many.
+STALL_MAX_S: Final = 20.0
+STALL_PAUSE_S: Final = 0.01
+BLOCK_CACHE_BYTES: Final = 64 * 2**20
+
+
+class Changes(NamedTuple):
+    """What is written whole or not at all."""
+
+    puts: Sequence[tuple[bytes, bytes]]
+    deletes: Sequence[bytes] = ()
+
+
+class Store:
+    """An open database."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the database in ``path``; all that it holds then is durable.
+
+        Raises:
+            DirectoryRefused: Another process has it open.
+            StoreCorrupt: RocksDB can't read it.
+        """
+        try:
+            self._db = Rdict(str(path), _options())
+        except Exception as exc:
+            if "lock" in str(exc).lower():
+                raise DirectoryRefused(str(path), "another process has it open") from exc
+            raise StoreCorrupt(_reason(exc)) from exc
+        self._write_options = WriteOptions()
+        # A stall then fails at once; waiting inside RocksDB would hold the GIL.
+        self._write_options.no_slowdown = True
+        # What a crash left in the log was read back; whether it was ever on the disk is not known. Now it is.
+        self.flush()
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the stored value of each key, None where there is none.
+
+        Raises:
+            StoreCorrupt: A block does not have its checksum.
+            StoreFailed: The disk can't be read.
+        """
+        try:
+            values: list[bytes | None] = self._db.get(list(keys)) or []
+        except Exception as exc:  # noqa: BLE001 - rocksdict raises plain exceptions.
+            _raise(exc)
+        return values
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield keys and values from ``start`` up to, without, ``end``.
+
+        Raises:
+            StoreCorrupt: The range can't be read to its end.
+        """
+        # An iterator does not keep its options alive, so both are held here.
+        options = ReadOptions()
+        entries = self._db.iter(options)
+        entries.seek(start)
+        while entries.valid():
+            key = entries.key()
+            if key >= end:
+                return
+            yield key, entries.value()
+            entries.next()
+        try:
+            entries.status()  # An iterator ends silently where it meets damage.
+        except Exception as exc:  # noqa: BLE001 - rocksdict raises plain exceptions.
+            _raise(exc)
+
+    def write(self, groups: Iterable[Changes]) -> None:
+        """Write each group atomically, in order; not durable yet. Waits out a stall of up to ``STALL_MAX_S``.
+
+        Raises:
+            StoreFailed: RocksDB can't write, or is stalled for too long. What was written is unknown.
+        """
+        batch = WriteBatch(raw_mode=True)
+        for changes in groups:
+            for key, value in changes.puts:
+                batch.put(key, value)
+            for key in changes.deletes:
+                batch.delete(key)
+            if batch.len() >= WRITE_ENTRIES:
+                self._write(batch)
+                batch = WriteBatch(raw_mode=True)
+        if not batch.is_empty():
+            self._write(batch)
+
+    def _write(self, batch: WriteBatch) -> None:
+        give_up_at = time.monotonic() + STALL_MAX_S
+        while True:
+            try:
+                return self._write_once(batch)
+            except StoreBusy as exc:
+                if time.monotonic() >= give_up_at:
+                    raise StoreFailed(f"stalled for {STALL_MAX_S:.0f} s") from exc
+                time.sleep(STALL_PAUSE_S)
+
+    def _write_once(self, batch: WriteBatch) -> None:
+        try:
+            self._db.write(batch, self._write_options)
+        except Exception as exc:
+            if "Incomplete" in str(exc):
+                raise StoreBusy from exc
+            raise StoreFailed(_reason(exc)) from exc
+
+    def flush(self) -> None:
+        """Make everything durable that was written before this call began.
+
+        Raises:
+            StoreFailed: It may or may not be durable.
+        """
+        try:
+            self._db.flush_wal(True)
+        except Exception as exc:
+            raise StoreFailed(_reason(exc)) from exc
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._db.close()
+
+
+def _options() -> Options:
+    table = BlockBasedOptions()
+    table.set_bloom_filter(10, False)
+    table.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    # Filters and indexes count towards the cache, so that memory does not grow with the number of users.
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(table)
+    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_write_buffer_size(32 * 2**20)
+    options.set_max_write_buffer_number(3)
+    options.set_max_total_wal_size(256 * 2**20)
+    options.set_max_background_jobs(2)
+    options.set_max_open_files(512)
+    options.set_keep_log_file_num(4)
+    options.set_max_log_file_size(16 * 2**20)
+    return options
+
+
+def _raise(exc: Exception) -> NoReturn:
+    if "Corruption" in str(exc):
+        raise StoreCorrupt(_reason(exc)) from exc
+    raise StoreFailed(_reason(exc)) from exc
+
+
+def _reason(exc: Exception) -> str:
+    return f"RocksDB: {exc}"

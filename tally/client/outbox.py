@@ -1,0 +1,180 @@
+"""Events on their way out: events go in, numbered sub-batches come out.
+
+Invariants:
+  * at most one sub-batch per (writer, slot) is in doubt, wherever it was sent;
+  * a sub-batch is numbered when it is first sent, and never changes after that: a refusal never gives a number back,
+    because the first attempt may still arrive (PROTOCOL rule 14);
+  * an event past its deadline is dropped only before it is numbered.
+
+While one sub-batch is in doubt the next one fills: that is the group commit, and no timer is needed.
+No clock, no randomness, no I/O: time and jitter are arguments.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from tally.errors import Overloaded
+from tally.event import Event
+
+SUB_BATCH_EVENTS_MAX: Final = 1000
+ATTEMPT_S: Final = 2.0
+BACKOFF_FIRST_S: Final = 0.05
+BACKOFF_MAX_S: Final = 1.0
+# Shards forget a writer that was idle for 7 days; who wants to go on after so long is a new writer well before.
+WRITER_IDLE_MAX_S: Final = 3 * 24 * 3600.0
+
+R = TypeVar("R")
+"""What stands for somebody who waits for an event; nothing here looks into it."""
+
+
+class Waiting(NamedTuple, Generic[R]):
+    """An event that was taken in, who waits for it, and until when."""
+
+    event: Event
+    deadline: float
+    receipt: R
+
+
+@dataclass(frozen=True, slots=True)
+class SubBatch(Generic[R]):
+    """What one writer sends to one slot at once; resent as it is until the answer is definite.
+
+    Attributes:
+        id: Unique in this process; the answer carries it.
+        entries: 1 to ``SUB_BATCH_EVENTS_MAX``.
+    """
+
+    id: int
+    writer: bytes
+    seq: int
+    slot: int
+    entries: tuple[Waiting[R], ...]
+
+
+def backoff_s(refusals: int, jitter: float) -> float:
+    """Return how long to wait after the n-th refusal in a row, n from 1; ``jitter`` is in [0, 1)."""
+    longest = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(refusals - 1, 10))
+    return longest * (0.5 + 0.5 * jitter)
+
+
+class SlotOutbox(Generic[R]):
+    """The events of one slot on their way out."""
+
+    def __init__(self, slot: int, *, events_max: int, writers: Iterator[bytes], ids: Iterator[int]) -> None:
+        """Start empty.
+
+        Args:
+            slot: Where the events go.
+            events_max: How many may wait, not counting those in doubt.
+            writers: Gives a writer id that nobody used before, each time it is asked.
+            ids: Gives a number unique in this process, each time it is asked.
+        """
+        assert events_max >= 1
+        self.slot = slot
+        self._events_max = events_max
+        self._writers = writers
+        self._ids = ids
+        self._writer = next(writers)
+        self._last_seq = 0
+        self._waiting: deque[Waiting[R]] = deque()
+        self._in_doubt: SubBatch[R] | None = None
+        self._overdue = 0  # So many entries of the sub-batch in doubt were already given up by their callers.
+        self._send_at = 0.0  # Not before then is the sub-batch in doubt sent again.
+        self._refusals = 0
+        self._settled_at: float | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing is in doubt."""
+        return self._in_doubt is None and not self._waiting
+
+    @property
+    def in_doubt(self) -> SubBatch[R] | None:
+        """The sub-batch whose fate is not known yet."""
+        return self._in_doubt
+
+    def room(self) -> int:
+        """Return how many more events can be added."""
+        return self._events_max - len(self._waiting)
+
+    def add(self, event: Event, deadline: float, receipt: R) -> None:
+        """Take an event in; raise ``Overloaded`` when ``events_max`` already wait."""
+        if len(self._waiting) >= self._events_max:
+            raise Overloaded(f"the queue of slot {self.slot}", self._events_max)
+        self._waiting.append(Waiting(event, deadline, receipt))
+
+    def due(self, now: float) -> bool:
+        """Tell whether ``next_to_send`` has something."""
+        return now >= self._send_at if self._in_doubt is not None else bool(self._waiting)
+
+    def next_to_send(self, now: float) -> SubBatch[R] | None:
+        """Return what to send now: the doubtful sub-batch again, or a new one, or None."""
+        if self._in_doubt is None:
+            if not self._waiting:
+                return None
+            self._in_doubt = self._number(now)
+        elif now < self._send_at:
+            return None
+        self._send_at = now + ATTEMPT_S
+        return self._in_doubt
+
+    def _number(self, now: float) -> SubBatch[R]:
+        if self._settled_at is not None and now - self._settled_at > WRITER_IDLE_MAX_S:
+            self._begin_writer()
+        self._last_seq += 1
+        count = min(len(self._waiting), SUB_BATCH_EVENTS_MAX)
+        entries = tuple(self._waiting.popleft() for _ in range(count))
+        self._overdue = 0
+        return SubBatch(next(self._ids), self._writer, self._last_seq, self.slot, entries)
+
+    def settle(self, batch_id: int, now: float) -> SubBatch[R] | None:
+        """Accept a definite answer; return the sub-batch that it settles, or None if it comes late."""
+        settled = self._in_doubt
+        if settled is None or settled.id != batch_id:
+            return None
+        self._in_doubt = None
+        self._refusals = 0
+        self._settled_at = now
+        return settled
+
+    def hold_off(self, batch_id: int, now: float, jitter: float) -> None:
+        """Accept that this attempt failed, in a way that is not definite: send it again after a pause."""
+        if self._in_doubt is not None and self._in_doubt.id == batch_id:
+            self._refusals += 1
+            self._send_at = now + backoff_s(self._refusals, jitter)
+
+    def send_again_now(self) -> None:
+        """Send the doubtful sub-batch again at once: its slot has a new owner, or its shard is back."""
+        self._send_at = 0.0
+
+    def give_up(self, batch_id: int, now: float) -> SubBatch[R] | None:
+        """Accept that nobody will ever tell what became of a sub-batch; go on as a new writer.
+
+        Sent again under the new name it could be counted twice, so its events stay in doubt for good.
+        """
+        settled = self.settle(batch_id, now)
+        if settled is not None:
+            self._begin_writer()
+        return settled
+
+    def _begin_writer(self) -> None:
+        self._writer = next(self._writers)
+        self._last_seq = 0
+
+    def expire(self, now: float) -> tuple[list[R], list[R]]:
+        """Return the receipts of events that were dropped, and of events in doubt whose callers waited long enough.
+
+        The events in doubt stay in their sub-batch, which is sent until its answer is definite.
+        """
+        dropped: list[R] = []
+        while self._waiting and self._waiting[0].deadline <= now:
+            dropped.append(self._waiting.popleft().receipt)
+        overdue: list[R] = []
+        if self._in_doubt is not None:
+            entries = self._in_doubt.entries
+            while self._overdue < len(entries) and entries[self._overdue].deadline <= now:
+                overdue.append(entries[self._overdue].receipt)
+                self._overdue += 1
+        return dropped, overdue

@@ -1,0 +1,58 @@
+"""Which slots have no serving primary, and why: asked of the shards themselves."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import grpc.aio
+
+from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
+from tally.cluster.slot_map import SlotMap
+from tally.cluster.state import ClusterState
+
+STATUS_TIMEOUT_S: Final = 1.0
+
+
+async def not_serving(state: ClusterState, stubs: "Mapping[str, node_pb2_grpc.NodeAsyncStub]") -> list[str]:
+    """Return one line a reason; empty when every slot has a serving primary.
+
+    Args:
+        state: Who should serve what.
+        stubs: How each member is reached.
+    """
+    if state.map is None:
+        found = f"{len(state.alive)} of {state.config.first_shards} shards are there"
+        return [f"there is no map yet: {found}"]
+    shards = sorted(state.map.slots_per_primary())
+    answers = await asyncio.gather(*(_serving_slots(stubs.get(shard)) for shard in shards))
+    return reasons(state.map, dict(zip(shards, answers, strict=True)))
+
+
+async def _serving_slots(stub: "node_pb2_grpc.NodeAsyncStub | None") -> dict[int, int] | None:
+    """Return slot -> epoch as the shard serves them, or None if it does not answer."""
+    if stub is None:
+        return None
+    try:
+        status = await stub.Status(node_pb2.StatusRequest(), timeout=STATUS_TIMEOUT_S)
+    except grpc.aio.AioRpcError:
+        return None
+    return dict(zip(status.slots, status.epochs, strict=True))
+
+
+def reasons(held: SlotMap, serving: Mapping[str, Mapping[int, int] | None]) -> list[str]:
+    """Compare what should be served with what is; one line for each shard that falls short."""
+    found: list[str] = []
+    for shard, slots in sorted(serving.items()):
+        wanted = [slot for slot, row in enumerate(held.rows) if row.primary == shard]
+        if slots is None:
+            found.append(f"shard {shard} does not answer: {_count(wanted)}")
+            continue
+        missing = [slot for slot in wanted if slots.get(slot, 0) < held.rows[slot].epoch]
+        if missing:
+            found.append(f"shard {shard} does not serve {_count(missing)} yet")
+    return found
+
+
+def _count(slots: Iterable[int]) -> str:
+    numbers = list(slots)
+    return f"slot {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} slots"

@@ -1,0 +1,52 @@
+"""Making a cluster: its config in etcd, written once. Whoever comes second takes what is there, or is refused."""
+
+from typing import NamedTuple
+
+from tally.cluster.config import ClusterConfig
+from tally.cluster.etcd import CreateRevision, Etcd, Put
+from tally.cluster.keys import Keys
+from tally.errors import EtcdUnavailable, TallyError
+
+
+class ClusterDiffers(TallyError):
+    """There is a cluster of that name with other fixed settings. Nothing was changed."""
+
+    def __init__(self, cluster: str, differences: tuple[str, ...]) -> None:
+        super().__init__(cluster, differences)
+        self.cluster = cluster
+        self.differences = differences
+
+    def __str__(self) -> str:
+        return (
+            f"cluster {self.cluster!r} exists with other fixed settings: {'; '.join(self.differences)}. "
+            "They never change: use the same ones, or make a new cluster under another name"
+        )
+
+
+class Creation(NamedTuple):
+    """The config that counts, and whether it was written just now."""
+
+    config: ClusterConfig
+    made: bool
+
+
+async def create_if_absent(etcd: Etcd, keys: Keys, wanted: ClusterConfig) -> Creation:
+    """Write the config of a cluster, unless there is one.
+
+    Safe to repeat. What an operator may change is left as it is found.
+
+    Raises:
+        ClusterDiffers: There is one, and something fixed in it is not as wanted.
+        BadClusterData: There is one that can't be read.
+        EtcdUnavailable: No answer; it may have been written.
+    """
+    absent = CreateRevision(keys.config, 0)
+    if (await etcd.commit(compare=[absent], then=[Put(keys.config, wanted.to_json())])).ok:
+        return Creation(wanted, made=True)
+    found = await etcd.read(keys.config)
+    if found is None:
+        raise EtcdUnavailable(keys.config, "the config was deleted between two questions; try again")
+    config = ClusterConfig.from_json(found.value, keys.config)
+    if differences := config.differences(wanted):
+        raise ClusterDiffers(keys.cluster, tuple(differences))
+    return Creation(config, made=False)

@@ -1,0 +1,307 @@
+"""The one file that talks to etcd: reads, transactions and leases, over grpc.aio with the stubs of ``etcd3``.
+
+Invariants:
+  * every message has a deadline, and every failure becomes an error of ours;
+  * reads are linearizable;
+  * a transaction leaves for one endpoint only: one that got no answer may have been done.
+
+``etcd3`` has no types: what is ``Any`` in here does not leave it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import grpc
+from etcd3 import etcdrpc as rpc
+
+from tally.cluster.etcd_words import (
+    Committed,
+    Compare,
+    CreateRevision,
+    Delete,
+    EtcdSettings,
+    ModRevision,
+    Put,
+    Snapshot,
+    ValueIs,
+    parse_endpoints,
+)
+from tally.cluster.state import KeyValue
+from tally.errors import ConfigError, EtcdRefused, EtcdUnavailable, LeaseGone
+
+__all__ = [
+    "Committed",
+    "Compare",
+    "CreateRevision",
+    "Delete",
+    "Etcd",
+    "EtcdSettings",
+    "ModRevision",
+    "Put",
+    "Snapshot",
+    "ValueIs",
+    "parse_endpoints",
+]
+
+T = TypeVar("T")
+
+_OPTIONS: Final = (
+    # Only while a call runs, and not more often: etcd hangs up on clients that ping more.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # A proxy for the way out of the house has nothing to do with the way to etcd.
+    ("grpc.enable_http_proxy", 0),
+)
+
+# Definite: nothing was done, and another endpoint would say the same. All other codes leave it open.
+_REFUSALS: Final = frozenset(
+    {
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+# What etcd says, with several codes, to a token that it does not know or that is from before a change of its users.
+_STALE_TOKEN: Final = ("invalid auth token", "revision of auth store is old", "user name is empty")
+_AUTH_IS_OFF: Final = "authentication is not enabled"
+_LEASE_GONE: Final = "requested lease not found"
+
+
+class _Node:
+    """One endpoint: a channel, and the stubs over it."""
+
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None) -> None:
+        if credentials is None:
+            self.channel = grpc.aio.insecure_channel(target, _OPTIONS)
+        else:
+            self.channel = grpc.aio.secure_channel(target, credentials, _OPTIONS)
+        self.kv: Any = rpc.KVStub(self.channel)
+        self.lease: Any = rpc.LeaseStub(self.channel)
+        self.auth: Any = rpc.AuthStub(self.channel)
+
+    async def connected(self) -> bool:
+        """Wait until it is known whether the endpoint takes connections; True if it does."""
+        while True:
+            state = self.channel.get_state(try_to_connect=True)
+            if state is grpc.ChannelConnectivity.READY:
+                return True
+            if state in {grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN}:
+                return False
+            await self.channel.wait_for_state_change(state)
+
+
+class Etcd:
+    """A connection to etcd. Belongs to one event loop; all methods may run at the same time.
+
+    All of them raise ``EtcdUnavailable`` if no endpoint answers, ``EtcdRefused`` if one refuses for good.
+    """
+
+    def __init__(self, settings: EtcdSettings, *, timeout_s: float = 2.0) -> None:
+        """Prepare a connection; nothing is sent yet.
+
+        Args:
+            settings: Where etcd is.
+            timeout_s: How long one endpoint has for one answer; with n endpoints a read takes n times that at most.
+
+        Raises:
+            ConfigError: A certificate can't be read.
+        """
+        self._settings = settings
+        self._timeout_s = timeout_s
+        self._credentials = _credentials(settings)
+        self._nodes: dict[str, _Node] = {}
+        self._first = 0  # The endpoint to begin with: the last that answered.
+        self._token: str | None = None  # "" where etcd asks for none.
+
+    async def read(self, key: str) -> KeyValue | None:
+        """Read one key; None if there is no such key."""
+        found = (await self._range(rpc.RangeRequest(key=key.encode()))).found
+        return found[0] if found else None
+
+    async def read_prefix(self, prefix: str, *, min_mod_revision: int = 0) -> Snapshot:
+        """Read the keys that begin with ``prefix`` and were written in revision ``min_mod_revision`` or later.
+
+        Cost: the keys left out are counted, but not sent.
+        """
+        start = prefix.encode()
+        end = start[:-1] + bytes([start[-1] + 1])  # The first key after all that begin with the prefix.
+        return await self._range(rpc.RangeRequest(key=start, range_end=end, min_mod_revision=min_mod_revision))
+
+    async def commit(self, compare: Sequence[Compare], then: Sequence[Put | Delete]) -> Committed:
+        """Do all of ``then`` at once, if all of ``compare`` is true.
+
+        Raises:
+            EtcdUnavailable: No answer; it may have been done, or be done yet. Read before you repeat it.
+            LeaseGone: A lease to put a key under has run out; nothing was done.
+        """
+        request = rpc.TxnRequest(
+            compare=[_comparison(one) for one in compare], success=[_operation(one) for one in then]
+        )
+        answer = await self._ask(lambda node: node.kv.Txn(request, **self._terms()), repeatable=False)
+        return Committed(bool(answer.succeeded), int(answer.header.revision))
+
+    async def grant_lease(self, ttl_s: int) -> int:
+        """Return a new lease that runs out ``ttl_s`` seconds after it was last kept alive."""
+        answer = await self._ask(lambda node: node.lease.LeaseGrant(rpc.LeaseGrantRequest(TTL=ttl_s), **self._terms()))
+        return int(answer.ID)
+
+    async def keep_alive(self, lease: int) -> int:
+        """Renew a lease; return how many seconds it has now, 0 if it has run out."""
+
+        async def renew(node: _Node) -> int:
+            # A stream of one request ends by itself after one answer.
+            requests = iter((rpc.LeaseKeepAliveRequest(ID=lease),))
+            answers = [answer async for answer in node.lease.LeaseKeepAlive(requests, **self._terms())]
+            return max((int(answer.TTL) for answer in answers), default=0)
+
+        return await self._ask(renew)
+
+    async def revoke(self, lease: int) -> None:
+        """End a lease, and with it the keys under it; one that has run out is no error."""
+        try:
+            await self._ask(lambda node: node.lease.LeaseRevoke(rpc.LeaseRevokeRequest(ID=lease), **self._terms()))
+        except LeaseGone:
+            return
+
+    async def close(self) -> None:
+        """Close all connections; call it when nothing is under way any more."""
+        for node in self._nodes.values():
+            await node.channel.close()
+        self._nodes.clear()
+
+    async def _range(self, request: Any) -> Snapshot:
+        answer = await self._ask(lambda node: node.kv.Range(request, **self._terms()))
+        found = tuple(
+            KeyValue(kv.key.decode(), bytes(kv.value), int(kv.mod_revision), int(kv.create_revision))
+            for kv in answer.kvs
+        )
+        return Snapshot(int(answer.header.revision), found, int(answer.count))
+
+    async def _ask(self, question: Callable[[_Node], Awaitable[T]], *, repeatable: bool = True) -> T:
+        """Ask the endpoints in turn, beginning with the one that answered last."""
+        targets = self._settings.targets
+        first, failure, reason = self._first, None, ""
+        for at in ((first + step) % len(targets) for step in range(len(targets))):
+            node = self._node(targets[at])
+            if not repeatable and not await self._connected(node):
+                reason = "no connection"
+                continue
+            try:
+                answer = await self._with_token(node, question)
+            except grpc.aio.AioRpcError as exc:
+                if exc.code() in _REFUSALS:
+                    raise _refused(exc) from exc
+                failure, reason = exc, f"{exc.code().name}: {exc.details()}"
+                self._first = (at + 1) % len(targets)
+                if not repeatable:
+                    break
+            else:
+                self._first = at
+                return answer
+        raise EtcdUnavailable(",".join(targets), reason) from failure
+
+    async def _with_token(self, node: _Node, question: Callable[[_Node], Awaitable[T]]) -> T:
+        """Ask one endpoint; log in before, if need be, and again if etcd has forgotten us."""
+        if self._settings.user is not None and self._token is None:
+            await self._log_in(node)
+        try:
+            return await question(node)
+        except grpc.aio.AioRpcError as exc:
+            if self._settings.user is None or not _says(exc, *_STALE_TOKEN):
+                raise
+        # Refused for its token, so nothing was done: even a transaction may go again.
+        await self._log_in(node)
+        return await question(node)
+
+    async def _log_in(self, node: _Node) -> None:
+        request = rpc.AuthenticateRequest(name=self._settings.user, password=self._settings.password)
+        try:
+            self._token = str((await node.auth.Authenticate(request, timeout=self._timeout_s)).token)
+        except grpc.aio.AioRpcError as exc:
+            if not _says(exc, _AUTH_IS_OFF):
+                raise
+            self._token = ""  # Like etcdctl: a user does no harm where none is needed.
+
+    async def _connected(self, node: _Node) -> bool:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await node.connected()
+        except TimeoutError:
+            return False
+
+    def _terms(self) -> dict[str, Any]:
+        """What goes with every message, as of now."""
+        return {"timeout": self._timeout_s, "metadata": (("token", self._token),) if self._token else None}
+
+    def _node(self, target: str) -> _Node:
+        """Return the connection to an endpoint; made when it is needed, because a channel belongs to a running loop."""
+        if target not in self._nodes:
+            self._nodes[target] = _Node(target, self._credentials)
+        return self._nodes[target]
+
+
+def _credentials(settings: EtcdSettings) -> grpc.ChannelCredentials | None:
+    """Return what TLS needs, or None for a connection in the clear."""
+
+    def content(file: Path | None) -> bytes | None:
+        try:
+            return file.read_bytes() if file else None
+        except OSError as exc:
+            raise ConfigError("etcd certificate", str(file), f"a PEM file that can be read ({exc.strerror})") from exc
+
+    if not settings.tls:
+        return None
+    return grpc.ssl_channel_credentials(
+        content(settings.ca_file), content(settings.key_file), content(settings.cert_file)
+    )
+
+
+def _comparison(compare: Compare) -> Any:
+    """Return the message for one comparison."""
+    key = compare.key.encode()
+    match compare:
+        case CreateRevision():
+            return rpc.Compare(
+                key=key, target=rpc.Compare.CREATE, result=rpc.Compare.EQUAL, create_revision=compare.equals
+            )
+        case ModRevision():
+            return rpc.Compare(key=key, target=rpc.Compare.MOD, result=rpc.Compare.EQUAL, mod_revision=compare.equals)
+        case ValueIs():
+            return rpc.Compare(
+                key=key, target=rpc.Compare.VALUE, result=rpc.Compare.EQUAL, value=_bytes(compare.equals)
+            )
+
+
+def _operation(operation: Put | Delete) -> Any:
+    """Return the message for one thing to do."""
+    key = operation.key.encode()
+    match operation:
+        case Put():
+            put = rpc.PutRequest(key=key, value=_bytes(operation.value), lease=operation.lease)
+            return rpc.RequestOp(request_put=put)
+        case Delete():
+            return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key))
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _refused(exc: grpc.aio.AioRpcError) -> EtcdRefused:
+    """Return our error for a definite no."""
+    reason = exc.details() or exc.code().name
+    return LeaseGone(reason) if _says(exc, _LEASE_GONE) else EtcdRefused(reason)
+
+
+def _says(exc: grpc.aio.AioRpcError, *texts: str) -> bool:
+    """Whether etcd's own words are among these; its codes alone do not tell such errors apart."""
+    return any(text in (exc.details() or "") for text in texts)

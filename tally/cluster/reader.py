@@ -1,0 +1,210 @@
+"""Keeps this process's picture of the cluster up to date: polls etcd, and reads at once when somebody asks.
+
+Invariants:
+  * a map is never exchanged for an older one, nor for none;
+  * a read that begins after a call of ``refresh`` ends before that returns;
+  * at most one read is under way.
+
+No watch: a poll that finds nothing new costs a few bytes, and a lost one can't hurt.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from tally.cluster.etcd import Etcd
+from tally.cluster.keys import Keys
+from tally.cluster.state import ClusterState
+from tally.cluster.trouble import Trouble
+from tally.errors import BadClusterData, ClusterMissing, EtcdUnavailable, TallyError
+
+log = structlog.get_logger()
+
+_START_RETRY_S: Final = 0.2
+
+
+def take_in(held: ClusterState | None, found: ClusterState, key: str) -> ClusterState:
+    """Return what to hold after ``found`` was read; the map that is held stays unless the found one is newer.
+
+    Raises:
+        BadClusterData: What is fixed for the life of a cluster has changed; the error names ``key``.
+    """
+    if held is None:
+        return found
+    if found.config.uuid != held.config.uuid:
+        raise BadClusterData(key, f"the cluster was made anew: its uuid is {found.config.uuid}, not {held.config.uuid}")
+    differences = found.config.differences(held.config)
+    if differences:
+        raise BadClusterData(key, f"what is fixed was changed: {', '.join(differences)}")
+    if found.map_revision < held.map_revision:
+        return replace(found, map=held.map, map_revision=held.map_revision)
+    return found
+
+
+class ClusterReader:
+    """What this process knows of the cluster. Belongs to one event loop."""
+
+    def __init__(self, etcd: Etcd, keys: Keys, *, file: Path | None = None, poll_s: float = 1.0) -> None:
+        """Prepare a reader; ``start`` reads, ``run`` keeps up.
+
+        Args:
+            etcd: The connection; the caller closes it.
+            keys: Of the cluster to read.
+            file: Where to keep the last state, to start from when etcd is away; None: nowhere.
+            poll_s: How often to look.
+        """
+        self._etcd = etcd
+        self._keys = keys
+        self._file = file
+        self._poll_s = poll_s
+        self._state: ClusterState | None = None
+        self._revision = 0  # Of etcd when all was read last; 0: not yet.
+        self._count = 0  # Keys there were then.
+        self._listeners: list[Callable[[ClusterState], None]] = []
+        self._wake = asyncio.Event()
+        self._reading = asyncio.Lock()
+        self._begun = 0  # Reads, numbered 1, 2, 3 ...
+        self._ended = 0
+        self._failure: TallyError | None = None  # Of the read that ended last.
+        self._kept = ""  # What stands in the file.
+        self._trouble = Trouble("reader")
+
+    @property
+    def state(self) -> ClusterState:
+        """The newest state; only after ``start``."""
+        assert self._state is not None, "start() comes first"
+        return self._state
+
+    def on_change(self, callback: Callable[[ClusterState], None]) -> None:
+        """Call ``callback`` with each new state from now on, at once and in the reader's task: it must not wait."""
+        self._listeners.append(callback)
+
+    def refresh_soon(self) -> None:
+        """Read without waiting for the next poll. Many calls make one read; one more if a read is under way."""
+        self._wake.set()
+
+    async def start(self, wait_s: float) -> None:
+        """Read for the first time; try for ``wait_s`` while etcd is away or has no such cluster.
+
+        Raises:
+            EtcdUnavailable: etcd stayed away, and there is no file to start from.
+            ClusterMissing: Nobody made the cluster.
+            TallyError: Other errors, at once: waiting would not cure them.
+        """
+        clock = asyncio.get_running_loop().time
+        end = clock() + wait_s
+        while True:
+            try:
+                await self.refresh()
+            except (EtcdUnavailable, ClusterMissing) as exc:
+                self._trouble.met(exc)
+                if clock() < end:
+                    await asyncio.sleep(min(_START_RETRY_S, max(0.0, end - clock())))
+                elif isinstance(exc, EtcdUnavailable) and self._start_from_file():
+                    return
+                else:
+                    raise
+            else:
+                self._trouble.over()
+                return
+
+    async def run(self) -> None:
+        """Poll until cancelled. Trouble is logged, and the state stays as it is."""
+        while True:
+            self._wake.clear()
+            try:
+                await self.refresh()
+            except TallyError as exc:
+                self._trouble.met(exc)
+            else:
+                self._trouble.over()
+            await self._keep()
+            try:
+                async with asyncio.timeout(self._poll_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def refresh(self) -> ClusterState:
+        """Return the state after a read that began after this call. Callers who wait at the same time share one.
+
+        Raises:
+            TallyError: The read failed; the state stays as it is.
+        """
+        mine = self._begun + 1
+        async with self._reading:
+            if self._ended < mine:  # Else somebody who waited with us has read it.
+                self._begun += 1
+                number = self._begun
+                self._failure = None
+                try:
+                    await self._read()
+                except TallyError as exc:
+                    self._failure = exc
+                self._ended = number
+            if self._failure is not None:
+                raise self._failure
+        return self.state
+
+    async def _read(self) -> None:
+        """Look whether anything changed, and read all if so."""
+        prefix = self._keys.prefix
+        if self._revision:
+            news = await self._etcd.read_prefix(prefix, min_mod_revision=self._revision + 1)
+            # A key that is gone is not among the news, but missing in the count. An older revision: a restored etcd.
+            if not news.found and news.count == self._count and news.revision >= self._revision:
+                return
+        snapshot = await self._etcd.read_prefix(prefix)
+        found = ClusterState.from_etcd(self._keys, snapshot.found)
+        state = take_in(self._state, found, self._keys.config)
+        if state is not found:
+            log.warning("older_map_ignored", held_revision=state.map_revision, found_revision=found.map_revision)
+        self._revision, self._count = snapshot.revision, snapshot.count
+        self._adopt(state)
+
+    def _adopt(self, state: ClusterState) -> None:
+        if state == self._state:
+            return
+        self._state = state
+        for listener in self._listeners:
+            listener(state)
+
+    def _start_from_file(self) -> bool:
+        """Adopt the state that was kept last time, if there is one."""
+        if self._file is None or not self._file.exists():
+            return False
+        try:
+            text = self._file.read_text()
+            state = ClusterState.from_file(text, str(self._file))
+        except (OSError, ValueError, BadClusterData) as exc:
+            log.warning("state_file_unusable", file=str(self._file), reason=str(exc))
+            return False
+        log.warning("started_from_file", file=str(self._file), map_revision=state.map_revision)
+        self._kept = text
+        self._adopt(state)
+        return True
+
+    async def _keep(self) -> None:
+        """Write the state to the file if it is another one; a disk that fails is no reason to stop."""
+        if self._file is None or self._state is None or (text := self._state.to_file()) == self._kept:
+            return
+        try:
+            await asyncio.to_thread(_replace_file, self._file, text)
+        except OSError as exc:
+            log.warning("state_file_not_written", file=str(self._file), reason=str(exc))
+        self._kept = text  # Also after an error: the next change tries again, not the next poll.
+
+
+def _replace_file(file: Path, text: str) -> None:
+    """Write ``file`` so that a crash leaves the old text or the new one, whole."""
+    temporary = file.with_name(file.name + ".tmp")
+    with temporary.open("w") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(file)

@@ -1,0 +1,85 @@
+"""The programs of a cluster on one machine, and in which order they end. Pure."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tally.cluster.local_etcd import etcd_command
+from tally.command.addresses import LOOPBACK, Address
+
+ETCD: Final = "etcd"
+ETCD_PEER: Final = "etcd-peer"
+GATEWAY: Final = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What one process runs.
+
+    Attributes:
+        name: ``etcd``, ``s1``, ``gateway``; also that of its log.
+        command: The command line that starts it, and starts it again.
+        address: Where it listens.
+        log: Gets its stdout and stderr, after what is there.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    address: str
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A cluster on one machine.
+
+    Attributes:
+        data: The directory of all data.
+        http: Where the gateway listens.
+        etcd: The endpoints that all use.
+        cluster: Its name.
+        ports: Process -> port on 127.0.0.1.
+    """
+
+    data: Path
+    http: Address
+    etcd: str
+    cluster: str
+    ports: Mapping[str, int]
+
+    def local_etcd(self, binary: Path) -> Program:
+        """Return the etcd of this machine."""
+        command = etcd_command(binary, self.data.absolute() / ETCD, self.ports[ETCD], self.ports[ETCD_PEER])
+        return self._program(ETCD, command, f"{LOOPBACK}:{self.ports[ETCD]}")
+
+    def shard(self, name: str) -> Program:
+        """Return one shard."""
+        address = f"{LOOPBACK}:{self.ports[name]}"
+        data = str(self.data.absolute() / name)
+        own = ["--id", name, "--data", data, "--listen", address]
+        return self._program(name, self._python("shard", own), address)
+
+    def gateway(self) -> Program:
+        """Return the gateway."""
+        map_file = str(self.data.absolute() / GATEWAY / "map.json")
+        own = ["--listen", str(self.http), "--map-file", map_file]
+        return self._program(GATEWAY, self._python("gateway", own), str(self.http))
+
+    def _python(self, module: str, own: Sequence[str]) -> list[str]:
+        return [sys.executable, "-m", module, "--etcd", self.etcd, "--cluster", self.cluster, *own]
+
+    def _program(self, name: str, command: Sequence[str], address: str) -> Program:
+        return Program(name, tuple(command), address, self.data / "logs" / f"{name}.log")
+
+
+def shard_names(shards: int) -> list[str]:
+    """Return the names of so many shards."""
+    return [f"s{number}" for number in range(1, shards + 1)]
+
+
+def stages(names: Sequence[str]) -> list[list[str]]:
+    """Return who ends when: first who is asked by others from outside, last what all others need."""
+    shards = [name for name in names if name not in {GATEWAY, ETCD}]
+    return [[name for name in names if name == GATEWAY], shards, [name for name in names if name == ETCD]]

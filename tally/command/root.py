@@ -1,0 +1,49 @@
+"""The command line ``tally`` and its subcommands."""
+
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+from tally.command.create import create
+from tally.command.import_file import import_file
+from tally.command.status import status
+from tally.command.up import up
+from tally.errors import TallyError
+
+
+class Commands(click.Group):
+    """Subcommands whose errors of ours become one line on stderr and exit status 1, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except TallyError as exc:
+            raise click.ClickException(str(exc)) from exc
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("tally"), prog_name="tally")
+def tally() -> None:
+    """Count clicks, impressions and unique users per hour, exactly, on a cluster of shards.
+
+    \b
+    A cluster on this machine, in one terminal:
+      tally up
+    and in another:
+      tally status
+      tally import events.csv.gz
+
+    \b
+    A cluster against your own etcd, each line on a machine of its own:
+      tally create --etcd etcd:2379 --shards 3
+      tally-shard --etcd etcd:2379 --id s1 --data /var/lib/tally --listen 0.0.0.0:7401 --advertise s1:7401
+      tally-gateway --etcd etcd:2379 --listen 0.0.0.0:8080
+
+    Every option can also be given as the environment variable that its help names.
+    """  # noqa: D301 - \b is how click keeps lines apart.
+
+
+for command in (up, create, status, import_file):
+    tally.add_command(command)

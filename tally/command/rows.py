@@ -1,0 +1,190 @@
+"""From the bytes of a CSV or NDJSON file to requests, as the bytes come.
+
+Pure. What every row must have is checked here: that it is a row, with three fields. Whether a value can be counted
+is left to the gateway, which knows best: values are passed on byte for byte.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import Final, NamedTuple
+from urllib.parse import quote_from_bytes
+
+from tally.errors import TallyError
+
+FIELDS: Final = ("timestamp_ms", "user", "kind")
+LINE_BYTES_MAX: Final = 65_536
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    AUTO = "auto"
+    CSV = "csv"
+    NDJSON = "ndjson"
+
+
+class Row(NamedTuple):
+    """One event to send.
+
+    Attributes:
+        line: Where it stands in the file, from 1.
+        query: The query string of its request, percent-encoded.
+    """
+
+    line: int
+    query: str
+
+
+class BadRow(NamedTuple):
+    """A line that is no event."""
+
+    line: int
+    reason: str
+
+
+class BadHeader(TallyError):
+    """The first line does not name the columns; nothing was sent."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"the first line must name the columns {', '.join(FIELDS)} (in any order); found: {self.found}"
+
+
+class _NoEvent(Exception):
+    """A line is no event; the text says why."""
+
+
+class RowParser:
+    """Turns bytes into rows. One row is one line; blank lines are skipped."""
+
+    def __init__(self, form: Format = Format.AUTO) -> None:
+        self._form = form
+        self._parse: Callable[[bytes], str] | None = None
+        self._line = 0
+        self._rest = b""
+        self._too_long = False  # The present line is; what is left of it is skipped.
+
+    @property
+    def line(self) -> int:
+        """The line that the bytes so far end in."""
+        return self._line + 1
+
+    def feed(self, chunk: bytes) -> Iterator[Row | BadRow]:
+        """Take bytes in and give the rows that they complete.
+
+        Raises:
+            BadHeader: It is CSV whose first line lacks a column.
+        """
+        *lines, rest = (self._rest + chunk).split(b"\n")
+        self._rest = b""  # Not twice, if the caller stops in the middle.
+        for line in lines:
+            yield from self._take(line)
+        self._rest = rest
+        if len(rest) > LINE_BYTES_MAX:
+            self._too_long, self._rest = True, b""
+
+    def end(self) -> Iterator[Row | BadRow]:
+        """Give the row of a last line that has no line feed.
+
+        Raises:
+            BadHeader: It is CSV whose first line lacks a column, or there is none.
+        """
+        rest, self._rest = self._rest, b""
+        yield from self._take(rest)
+        if self._parse is None and self._form is not Format.NDJSON:
+            raise BadHeader("nothing, the input is empty")
+
+    def _take(self, line: bytes) -> Iterator[Row | BadRow]:
+        self._line += 1
+        if self._too_long or len(line) > LINE_BYTES_MAX:
+            self._too_long = False
+            yield BadRow(self._line, f"the line is longer than {LINE_BYTES_MAX:,} bytes")
+            return
+        if self._line == 1:
+            line = line.removeprefix(_BOM)
+        line = line.removesuffix(b"\r")
+        if not line.strip():
+            return
+        if self._parse is None:
+            self._parse, is_header = _choose(self._form, line)
+            if is_header:
+                return
+        try:
+            yield Row(self._line, self._parse(line))
+        except _NoEvent as exc:
+            yield BadRow(self._line, str(exc))
+
+
+def _choose(form: Format, first: bytes) -> tuple[Callable[[bytes], str], bool]:
+    """Return what reads the rows of this file, and whether ``first`` was its header."""
+    if form is Format.NDJSON or (form is Format.AUTO and first.lstrip().startswith(b"{")):
+        return _query_of_json, False
+    return _csv_parser(first), True
+
+
+def _csv_parser(header: bytes) -> Callable[[bytes], str]:
+    try:
+        names = [name.strip() for name in _split(header)]
+    except _NoEvent as exc:
+        raise BadHeader(str(exc)) from exc
+    if any(names.count(field) != 1 for field in FIELDS):
+        raise BadHeader(ascii(", ".join(names)[:200]))
+    at_timestamp, at_user, at_kind = (names.index(field) for field in FIELDS)
+
+    def query_of_csv(line: bytes) -> str:
+        fields = _split(line)
+        if len(fields) != len(names):
+            raise _NoEvent(f"has {len(fields)} fields, the header has {len(names)}")
+        return _query(fields[at_timestamp], fields[at_user].encode(errors="surrogateescape"), fields[at_kind])
+
+    return query_of_csv
+
+
+def _split(line: bytes) -> list[str]:
+    # A line at a time: a quote that is never closed costs one row, not the rest of the file.
+    # Bytes that are not UTF-8 go through unchanged, and the gateway refuses the name that has them.
+    try:
+        return next(csv.reader([line.decode(errors="surrogateescape")], strict=True))
+    except csv.Error as exc:
+        raise _NoEvent(f"not CSV: {exc}") from exc
+
+
+def _query_of_json(line: bytes) -> str:
+    try:
+        value = json.loads(line.decode())
+    except UnicodeDecodeError:
+        raise _NoEvent("not UTF-8") from None
+    except json.JSONDecodeError as exc:
+        raise _NoEvent(f"not JSON: {exc.msg} at column {exc.colno}") from exc
+    except (ValueError, RecursionError):
+        raise _NoEvent("not an event: a number too long, or nested too deeply") from None
+    if not isinstance(value, dict):
+        raise _NoEvent("not a JSON object")
+    for field in FIELDS:
+        if field not in value:
+            raise _NoEvent(f"has no {field}")
+    timestamp, user, kind = (value[field] for field in FIELDS)
+    if type(timestamp) is not int and not isinstance(timestamp, str):  # bool is an int too.
+        raise _NoEvent("timestamp_ms must be a whole number")
+    if not isinstance(user, str):
+        raise _NoEvent("user must be a string")
+    # A lone surrogate, "\ud800", is legal JSON and no UTF-8: the gateway says so.
+    return _query(str(timestamp), user.encode(errors="surrogatepass"), kind)
+
+
+def _query(timestamp: str, user: bytes, kind: object) -> str:
+    if kind not in ("click", "impression"):
+        raise _NoEvent("kind must be click or impression")
+    # Only what is no digit can need quoting, and that is rare.
+    when = timestamp if timestamp.isalnum() and timestamp.isascii() else _quoted(timestamp)
+    return f"timestamp={when}&user={quote_from_bytes(user, safe='')}&{kind}"
+
+
+def _quoted(text: str) -> str:
+    return quote_from_bytes(text.encode(errors="surrogatepass"), safe="")

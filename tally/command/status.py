@@ -1,0 +1,53 @@
+"""``tally status``: shards, slots and the controller."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from tally.cluster.state import ClusterState
+from tally.command.options import Named, etcd_options, named, option
+from tally.command.remembered import FILE_NAME, Remembered
+from tally.command.report import render_json, render_table, status_report
+
+_DATA_OF_UP: Final = Path("data")  # Where `tally up` keeps its data, unless told otherwise.
+
+
+@click.command()
+@etcd_options("The etcd of the cluster. Without it: that of `tally up` with its data in ./data.")
+@option("--cluster", metavar="NAME", help="Without it: the one of `tally up` as above, else default.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def status(etcd: str | None, cluster: str | None, output: str, **access: Any) -> None:
+    """Show the shards, alive or not, how many slots each is primary of, and the controller.
+
+    \b
+    JSON: {"shards": [{"id": "s1", "address": "127.0.0.1:7401", "wanted": "active", "alive": true, "slots": 86}, ...],
+           "controller": "s1" or null, "slots": 256, "map": whether the slots are shared out,
+           "slots_serving": 256, "all_serve": whether all slots have a primary that is alive}
+
+    \b
+    Examples:
+      tally status
+      tally status --etcd 10.0.0.1:2379 --output json
+
+    Exit status: 0 all slots serve, 1 some do not, or etcd does not answer.
+    """  # noqa: D301 - \b is how click keeps lines apart.
+    where = _find(etcd, cluster, access)
+    report = status_report(asyncio.run(_read(where)))
+    click.echo(render_json(report) if output == "json" else render_table(report))
+    raise SystemExit(0 if report.all_serve else 1)
+
+
+def _find(etcd: str | None, cluster: str | None, access: dict[str, Any]) -> Named:
+    if etcd:
+        return named(etcd, cluster or "default", access)
+    left = Remembered.load(_DATA_OF_UP / FILE_NAME)
+    if left is None:
+        raise click.UsageError("say which etcd with --etcd host:port or TALLY_ETCD; there is no ./data of `tally up`")
+    return named(left.etcd, cluster or left.cluster, access)
+
+
+async def _read(where: Named) -> ClusterState:
+    async with where.connect() as etcd:
+        return ClusterState.from_etcd(where.keys, (await etcd.read_prefix(where.keys.prefix)).found)

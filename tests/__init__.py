@@ -1,0 +1,1 @@
+"""Tests of Tally: unit (pure), integration (real processes), and what they share in support."""

@@ -1,0 +1,1 @@
+"""Tests of what gateways and shards share: pure, no socket, disk or sleep."""

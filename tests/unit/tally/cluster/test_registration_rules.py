@@ -1,0 +1,30 @@
+"""What a registered process does after a look at its lease and its alive key."""
+
+import pytest
+
+from tally.cluster.registration import Step, next_step
+from tally.errors import DirectoryCopied
+from tests.support.clusters import key_value
+
+OURS = "00112233aabbccdd"
+KEY = "/tally/t/alive/s1"
+
+
+def test_own_key_under_a_lease_that_runs_stays() -> None:
+    assert next_step("s1", OURS, key_value(KEY, OURS), 10) is Step.STAY
+
+
+def test_key_that_is_gone_is_registered_again() -> None:
+    assert next_step("s1", OURS, None, 10) is Step.REGISTER_AGAIN
+
+
+def test_lease_that_has_run_out_is_registered_again_though_the_key_is_still_there() -> None:
+    assert next_step("s1", OURS, key_value(KEY, OURS), 0) is Step.REGISTER_AGAIN
+    assert next_step("s1", OURS, None, 0) is Step.REGISTER_AGAIN
+
+
+@pytest.mark.parametrize("ttl_s", [0, 10])
+@pytest.mark.parametrize("theirs", ["ffffffffffffffff", "", OURS.upper()])
+def test_key_of_another_process_ends_this_one(theirs: str, ttl_s: int) -> None:
+    with pytest.raises(DirectoryCopied, match="s1"):
+        next_step("s1", OURS, key_value(KEY, theirs), ttl_s)

@@ -1,0 +1,86 @@
+"""All that etcd says of a cluster, parsed; and what a gateway keeps of it on disk."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tally.cluster.keys import Keys
+from tally.cluster.members import ControllerSeat, Wanted
+from tally.cluster.placement import first_map
+from tally.cluster.state import ClusterState, KeyValue
+from tally.errors import BadClusterData, ClusterMissing
+from tests.support.clusters import config, key_value, member, members, state
+
+KEYS = Keys("t")
+CONFIG = key_value(KEYS.config, config().to_json())
+
+
+def full() -> list[KeyValue]:
+    return [
+        CONFIG,
+        key_value(KEYS.member("s1"), member(1).to_json()),
+        key_value(KEYS.member("s0"), member(0, wanted=Wanted.DRAINING).to_json()),
+        key_value(KEYS.alive_of("s1"), "00ff" * 4),
+        key_value(KEYS.controller, ControllerSeat("s1", "127.0.0.1:7001").to_json(), mod=8, create=6),
+        key_value(KEYS.map, first_map(8, members(2)).to_json(), mod=9, create=3),
+    ]
+
+
+def test_every_key_of_a_cluster_is_read() -> None:
+    assert ClusterState.from_etcd(KEYS, full()) == ClusterState(
+        config=config(),
+        members={"s0": member(0, wanted=Wanted.DRAINING), "s1": member(1)},
+        alive={"s1": "00ff" * 4},
+        controller=ControllerSeat("s1", "127.0.0.1:7001"),
+        controller_revision=6,
+        map=first_map(8, members(2)),
+        map_revision=9,
+    )
+
+
+def test_new_cluster_has_only_its_config() -> None:
+    assert ClusterState.from_etcd(KEYS, [CONFIG]) == ClusterState(config=config())
+
+
+def test_keys_that_a_newer_version_may_add_are_left_alone() -> None:
+    later = key_value(f"{KEYS.prefix}wishes", b"\x00")
+    assert ClusterState.from_etcd(KEYS, [CONFIG, later]) == ClusterState(config=config())
+
+
+def test_cluster_without_config_is_missing() -> None:
+    with pytest.raises(ClusterMissing, match="tally create --cluster t"):
+        ClusterState.from_etcd(KEYS, full()[1:])
+
+
+@pytest.mark.parametrize("at", [0, 1, 4, 5])
+def test_value_that_can_not_be_read_is_named(at: int) -> None:
+    found = full()
+    found[at] = found[at]._replace(value=b"?")
+    with pytest.raises(BadClusterData, match=found[at].key):
+        ClusterState.from_etcd(KEYS, found)
+
+
+def test_address_of_a_stranger_is_unknown() -> None:
+    assert state().address_of("s1") == "127.0.0.1:7001"
+    assert state().address_of("s9") is None
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_file_brings_back_all_but_who_is_there(mapped: bool) -> None:
+    written = replace(state(mapped=mapped), controller=ControllerSeat("s1", "a:1"), controller_revision=4)
+    expected = replace(written, alive={}, controller=None, controller_revision=0)
+    assert ClusterState.from_file(written.to_file(), "state.json") == expected
+
+
+@pytest.mark.parametrize("change", [{"config": None}, {"map": {}}, {"members": []}, {"map_revision": "x"}])
+def test_damaged_file_is_refused_by_its_name(change: dict[str, object]) -> None:
+    text = json.dumps(json.loads(state(mapped=True).to_file()) | change)
+    with pytest.raises(BadClusterData, match=r"state\.json"):
+        ClusterState.from_file(text, "state.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]"])
+def test_cut_off_file_is_refused_by_its_name(text: str) -> None:
+    with pytest.raises(BadClusterData, match=r"state\.json"):
+        ClusterState.from_file(text, "state.json")
