@@ -12,6 +12,7 @@ from gateway.problems import Refused
 
 BODY_BYTES_MAX: Final = 1024
 
+
 async def discard_body(request: web.BaseRequest, timeout_s: float) -> None:
     """Read the body to its end, so that the connection can carry the next request.
 

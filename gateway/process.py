@@ -5,7 +5,6 @@ depend on things: no new ones, then those under way, then the client that they w
 """
 
 import asyncio
-import contextlib
 import os
 import signal
 from pathlib import Path
@@ -109,7 +108,37 @@ async def _listen(http: HttpServer, settings: GatewaySettings) -> asyncio.Server
 
 async def _count(settings: GatewaySettings, app: App) -> None:
     """Find the cluster, then count for ``app`` until cancelled."""
-    async with contextlib.aclosing(_closing(Etcd(settings.etcd))) as opened:
-        etcd = await anext(opened)
+    etcd = Etcd(settings.etcd)
+    try:
         reader = ClusterReader(etcd, settings.keys, file=settings.map_file)
         await reader.start(_start_wait_s(settings.map_file))
+        client = RoutedClient(
+            reader,
+            queue_events=settings.queue_events,
+            slot_queue_events=settings.slot_queue_events,
+            reads_waiting=settings.reads_waiting,
+            deadline_s=settings.deadline_s,
+        )
+        await client.start()
+        app.backend = client
+        log.info("cluster_found", cluster=settings.keys.cluster, uuid=reader.state.config.uuid)
+        try:
+            await reader.run()
+        finally:
+            await client.close()
+    finally:
+        await etcd.close()
+
+
+def _start_wait_s(map_file: Path | None) -> float:
+    return _START_WAIT_WITH_MAP_S if map_file is not None and map_file.exists() else _START_WAIT_S
+
+
+async def _finish_requests(http: HttpServer, wait_s: float) -> None:
+    """Let the requests under way be answered, for at most ``wait_s``; then close every connection."""
+    http.pre_shutdown()  # Idle connections go at once, the others with their answer.
+    try:
+        async with asyncio.timeout(wait_s):
+            await http.shutdown(wait_s)
+    except TimeoutError:
+        log.warning("requests_cut_off", connections=len(http.connections))

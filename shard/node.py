@@ -25,7 +25,6 @@ from tally.client.client import RoutedClient
 from tally.cluster.config import ClusterConfig
 from tally.cluster.controller import Controller
 from tally.cluster.etcd import Etcd
-from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat, Member
 from tally.cluster.reader import ClusterReader
 from tally.cluster.registration import Registration
@@ -47,7 +46,7 @@ async def run(settings: ShardSettings) -> None:
     async with contextlib.AsyncExitStack() as stack:
         etcd = Etcd(settings.etcd)
         stack.push_async_callback(etcd.close)
-        reader = ClusterReader(etcd, Keys(settings.cluster))
+        reader = ClusterReader(etcd, settings.keys)
         await reader.start(float("inf"))
         identity = own_directory(settings, reader.state.config)
         structlog.contextvars.bind_contextvars(process=f"shard {identity.shard}")
@@ -90,7 +89,7 @@ class _Node:
     def __init__(
         self, settings: ShardSettings, identity: Identity, etcd: Etcd, reader: ClusterReader, engine: Engine
     ) -> None:
-        keys, shard = Keys(settings.cluster), identity.shard
+        keys, shard = settings.keys, identity.shard
         self._address = settings.address
         self._listen = settings.listen
         self._reader = reader

@@ -1,11 +1,15 @@
 """Settings of one shard process. What all processes must agree on stands in etcd."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tally.cluster.etcd import EtcdSettings
-from tally.cluster.keys import check_name
+from tally.cluster.keys import Keys, check_name
 from tally.errors import ConfigError
+
+_ADDRESS: Final = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +18,7 @@ class ShardSettings:
 
     Attributes:
         etcd: Where etcd is.
-        cluster: Name of the cluster to belong to.
+        keys: Of the cluster to belong to.
         shard: The shard's id; None to go by the data directory, or to draw one for a new directory.
         data: The data directory; made if it is not there.
         listen: ``host:port`` to listen on.
@@ -23,7 +27,7 @@ class ShardSettings:
     """
 
     etcd: EtcdSettings
-    cluster: str = "default"
+    keys: Keys
     shard: str | None = None
     data: Path = Path("data/shard")
     listen: str = "127.0.0.1:9101"
@@ -31,13 +35,12 @@ class ShardSettings:
     lease_s: int = 10
 
     def __post_init__(self) -> None:
-        check_name("TALLY_CLUSTER", self.cluster)
         if self.shard is not None:
-            check_name("TALLY_SHARD_ID", self.shard)
-        host, _, _ = split_address("TALLY_LISTEN", self.listen)
+            check_name("TALLY_ID", self.shard)
+        host = _host("TALLY_LISTEN", self.listen)
         if self.advertise is not None:
-            split_address("TALLY_ADVERTISE", self.advertise)
-        elif host in {"0.0.0.0", "[::]", "::", ""}:  # noqa: S104 - it is compared, not bound.
+            _host("TALLY_ADVERTISE", self.advertise)
+        elif host in {"0.0.0.0", "[::]"}:  # noqa: S104 - it is compared, not bound.
             raise ConfigError("TALLY_ADVERTISE", None, f"host:port that others reach, when listening on {self.listen}")
         if not 2 <= self.lease_s <= 300:
             raise ConfigError("TALLY_LEASE_S", self.lease_s, "2..300")
@@ -48,13 +51,9 @@ class ShardSettings:
         return self.advertise or self.listen
 
 
-def split_address(setting: str, address: str) -> tuple[str, str, int]:
-    """Split ``host:port`` into host, ``:`` and port.
-
-    Raises:
-        ConfigError: It is not of that form; the error names ``setting``.
-    """
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65_535:
-        raise ConfigError(setting, address, "host:port, the port 1..65535")
-    return host, colon, int(port)
+def _host(setting: str, address: str) -> str:
+    """Return the host of ``host:port``; complain about ``setting`` if it is not of that form."""
+    found = _ADDRESS.fullmatch(address)
+    if not found or not 1 <= int(found[2]) <= 65_535:
+        raise ConfigError(setting, address, "host:port, such as 127.0.0.1:9101 or [::1]:9101")
+    return found[1]

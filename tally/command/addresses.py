@@ -1,7 +1,6 @@
 """Addresses to listen on: reading them, and finding out whether they are free."""
 
 import errno
-import os
 import socket
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -65,7 +64,7 @@ class Address(NamedTuple):
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((self.host, self.port))
         except OSError as exc:
-            reason = "it is in use" if exc.errno == errno.EADDRINUSE else os.strerror(exc.errno or 0)
+            reason = "it is in use" if exc.errno == errno.EADDRINUSE else exc.strerror or str(exc)
             raise AddressTaken(option, str(self), reason) from exc
 
 

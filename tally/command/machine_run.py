@@ -4,7 +4,7 @@ import asyncio
 import shlex
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -45,7 +45,7 @@ class Run:
     config: ClusterConfig
     shards: int
     own_etcd: bool
-    processes: Processes = field(default_factory=Processes)
+    processes: Processes
 
     async def run(self) -> None:
         """Start all, tell when they are ready, then tell who dies.

@@ -43,9 +43,9 @@ def etcd_options(text: str) -> Callable[[F], F]:
         option("--etcd-user", metavar="NAME", help="Only if etcd asks for one."),
         # No password on the command line of others: the variable is the better place.
         option("--etcd-password", metavar="TEXT", help="Better given as the variable: others can see command lines."),
-        option("--etcd-ca-file", type=_FILE, help="PEM of the authorities to trust."),
-        option("--etcd-cert-file", type=_FILE, help="PEM of our own certificate."),
-        option("--etcd-key-file", type=_FILE, help="PEM of its key."),
+        option("--etcd-ca", type=_FILE, help="PEM of the authorities to trust."),
+        option("--etcd-cert", type=_FILE, help="PEM of our own certificate."),
+        option("--etcd-key", type=_FILE, help="PEM of its key."),
     )
 
 
@@ -89,7 +89,11 @@ def named(endpoints: str, cluster: str, access: dict[str, Any]) -> Named:
     """
     settings = EtcdSettings(
         endpoints=parse_endpoints(endpoints),
-        **{name.removeprefix("etcd_"): value for name, value in access.items()},
+        user=access["etcd_user"],
+        password=access["etcd_password"],
+        ca_file=access["etcd_ca"],
+        cert_file=access["etcd_cert"],
+        key_file=access["etcd_key"],
     )
     return Named(settings, Keys(check_name("cluster", cluster)))
 

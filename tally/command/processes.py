@@ -3,11 +3,11 @@
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tally.command.orphans import ends_with_parent
+from tally.command.children import before_exec
 from tally.command.programs import Program
 from tally.errors import TallyError
 
@@ -52,10 +52,12 @@ class _Running(NamedTuple):
 class Processes:
     """Starts processes, tells when one ends, and leaves none behind."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """Prepare to start processes with this environment."""
         self.ended: asyncio.Queue[Ended] = asyncio.Queue()
+        self._environment = environment
         self._running: dict[str, _Running] = {}
-        self._between_fork_and_exec = ends_with_parent()
+        self._before_exec = before_exec()
 
     def pid(self, name: str) -> int:
         """Return the process id of one that runs."""
@@ -80,7 +82,8 @@ class Processes:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    preexec_fn=self._between_fork_and_exec,
+                    env=self._environment,
+                    preexec_fn=self._before_exec,
                 )
         except OSError as exc:
             raise StartFailed(program.name, str(exc), str(program.log)) from exc

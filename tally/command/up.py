@@ -1,6 +1,7 @@
 """``tally up``: a whole cluster on this machine."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
@@ -12,6 +13,7 @@ from tally.command.addresses import LOOPBACK, Address, fresh_ports, port_is_free
 from tally.command.lock import locked
 from tally.command.machine_run import Run
 from tally.command.options import cluster_option, etcd_options, named, new_config, option, shape_options
+from tally.command.processes import Processes
 from tally.command.programs import ETCD, ETCD_PEER, Machine, shard_names
 from tally.command.remembered import FILE_NAME, Remembered, choose_ports
 from tally.errors import ConfigError
@@ -56,7 +58,10 @@ def up(
         machine = _plan(data, address, shards, etcd, cluster)
         where = named(machine.etcd, cluster, access)
         address.check_free("--http")
-        asyncio.run(_until_interrupted(Run(machine, where, config, shards, own_etcd=etcd is None)))
+        # By the environment, not by flags: a password would show in the list of processes.
+        own = {f"TALLY_{name.upper()}": str(value) for name, value in access.items() if value is not None}
+        processes = Processes({**os.environ, **own})
+        asyncio.run(_until_interrupted(Run(machine, where, config, shards, own_etcd=etcd is None, processes=processes)))
 
 
 def _plan(data: Path, http: Address, shards: int, etcd: str | None, cluster: str) -> Machine:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -22,7 +23,9 @@ _STOP_S: Final = 10.0
 class EtcdServer:
     """One etcd process. ``with EtcdServer() as etcd:`` or ``async with``; its data live until the block ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: bool = False) -> None:
+        """Prepare one; with ``tls`` it makes itself a certificate, and takes no other clients."""
+        self._tls = tls
         self._directory = Path(tempfile.mkdtemp(prefix="tally-etcd-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._client_port, self._peer_port = free_ports(2)
@@ -58,10 +61,19 @@ class EtcdServer:
         """``host:port`` for clients; stays the same when it is started again."""
         return f"127.0.0.1:{self._client_port}"
 
+    @property
+    def ca_file(self) -> Path:
+        """What to trust, with ``tls``: etcd's own certificate."""
+        return self._directory / "data" / "fixtures" / "client" / "cert.pem"
+
     def start(self) -> None:
         """Start it, on the data that it left if it ran before, and wait until it answers."""
         assert self._process is None
         command = etcd_command(find_etcd(), self._directory / "data", self._client_port, self._peer_port)
+        command.append("--unsafe-no-fsync")  # Quicker; a killed process loses nothing by it, only a dead machine.
+        if self._tls:
+            plain, secure = f"http://{self.endpoint}", f"https://{self.endpoint}"
+            command = [part.replace(plain, secure) for part in command] + ["--auto-tls"]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         end = time.monotonic() + _START_S
@@ -78,6 +90,11 @@ class EtcdServer:
             process.kill()
             process.wait(_STOP_S)
 
+    def control(self, *arguments: str) -> None:
+        """Do what an operator does, with the etcdctl beside etcd."""
+        command = [str(find_etcd().with_name("etcdctl")), f"--endpoints={self.endpoint}", *arguments]
+        subprocess.run(command, check=True, capture_output=True, timeout=_STOP_S)
+
     def freeze(self) -> None:
         """Stop its clock: connections stay open, nothing is answered."""
         self._signal(signal.SIGSTOP)
@@ -91,7 +108,13 @@ class EtcdServer:
         os.kill(self._process.pid, number)
 
     def _healthy(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self._client_port, timeout=1.0)
+        if self._tls:
+            unverified = ssl._create_unverified_context()
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                "127.0.0.1", self._client_port, timeout=1.0, context=unverified
+            )
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self._client_port, timeout=1.0)
         try:
             connection.request("GET", "/health")
             return b'"true"' in connection.getresponse().read()

@@ -1,0 +1,56 @@
+"""The command ``tally-gateway``, also as ``python -m gateway``."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+
+from gateway.process import serve
+from gateway.settings import GatewaySettings
+from tally import logs
+from tally.command.options import cluster_option, etcd_options, named, option
+from tally.errors import TallyError
+
+
+@click.command()
+@etcd_options("Where etcd is.")
+@cluster_option
+@option("--listen", default=GatewaySettings.listen, metavar="HOST:PORT", help="Where to take HTTP.")
+@option(
+    "--map-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep the map here, and start from it when etcd is away.",
+)
+@option("--queue-events", default=GatewaySettings.queue_events, help="Events that may wait; beyond it 503.")
+@option("--slot-queue-events", default=GatewaySettings.slot_queue_events, help="Events that may wait for one slot.")
+@option("--reads-waiting", default=GatewaySettings.reads_waiting, help="Readers that may wait; beyond it 503.")
+@option("--deadline-s", default=GatewaySettings.deadline_s, help="Seconds that a request may take.")
+@option("--header-timeout-s", default=GatewaySettings.header_timeout_s, help="Seconds for a request to arrive.")
+@option("--idle-timeout-s", default=GatewaySettings.idle_timeout_s, help="Seconds that a connection may lie idle.")
+@option("--connections", default=GatewaySettings.connections, help="Connections that may be open at a time.")
+def gateway(etcd: str | None, cluster: str, **others: Any) -> None:
+    """Take analytics over HTTP and route them to the shards that etcd names.
+
+    Exit status: 0 after SIGTERM or SIGINT, 1 if it can't start, 2 for a wrong option.
+    """
+    logs.configure("gateway")
+    if etcd is None:
+        raise click.UsageError("say where etcd is: --etcd HOST:PORT, or TALLY_ETCD")
+    access = {name: others.pop(name) for name in list(others) if name.startswith("etcd_")}
+    try:
+        where = named(etcd, cluster, access)
+        uvloop.run(serve(GatewaySettings(etcd=where.etcd, keys=where.keys, **others)))
+    except TallyError as exc:
+        click.echo(f"tally-gateway: {exc}", err=True)
+        sys.exit(1)
+
+
+def main() -> None:
+    """Run the command line."""
+    gateway(prog_name="tally-gateway")
+
+
+if __name__ == "__main__":
+    main()

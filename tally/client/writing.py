@@ -1,0 +1,222 @@
+"""The writing half of the routed client: callers' events into outboxes, sub-batches to shards, answers to callers.
+
+A thin driver of ``outbox``, which holds the rules.
+"""
+
+import itertools
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import structlog
+
+from protos.tally.internal.v1 import node_pb2
+from tally.client.outbox import SlotOutbox, SubBatch
+from tally.client.receipt import Receipt
+from tally.cluster.state import ClusterState
+from tally.errors import InDoubt, Overloaded, Unavailable
+from tally.event import Event
+from tally.hashing import bucket_of, slot_of
+
+log = structlog.get_logger()
+
+MESSAGE_EVENTS_MAX: Final = 8_000  # Of 256 bytes of name each at most: far below the limit of a message.
+
+
+def fresh_writers() -> Iterator[bytes]:
+    """Give writer ids that nobody else has: 128 random bits each."""
+    while True:
+        yield os.urandom(16)
+
+
+class Writing:
+    """Events that are not settled yet. All methods belong to one event loop."""
+
+    def __init__(
+        self,
+        state: Callable[[], ClusterState],
+        *,
+        queue_events: int,
+        slot_queue_events: int,
+        wake: Callable[[str], bool],
+        reread_map: Callable[[], None],
+    ) -> None:
+        """Start empty.
+
+        Args:
+            state: What is known of the cluster now.
+            queue_events: How many events may wait or be in doubt in all.
+            slot_queue_events: How many may wait for one slot.
+            wake: Tells a shard's link that there is something to send; False if there is no way to that shard yet.
+            reread_map: Called when a shard knows a newer map.
+        """
+        self._state = state
+        self._queue_events = queue_events
+        self._slot_queue_events = slot_queue_events
+        self._wake = wake
+        self._reread_map = reread_map
+        self._events = 0
+        self._writers = fresh_writers()
+        self._ids = itertools.count(1)
+        self._outboxes: dict[int, SlotOutbox[Receipt]] = {}
+        self._busy: set[int] = set()  # Slots whose outbox is not idle.
+        self._ready: dict[str, dict[int, None]] = {}  # Shard -> slots with something to send, in order.
+        self._slot_of_batch: dict[int, int] = {}  # Only of those in doubt.
+        self._sent_to: dict[int, str] = {}  # Slot -> the shard that was last sent its doubtful sub-batch.
+
+    def add(self, events: Sequence[Event], deadline: float, receipt: Receipt) -> None:
+        """Take valid events in, all or none; ``receipt`` learns what becomes of each.
+
+        Raises:
+            Overloaded: A queue is full; none was taken.
+        """
+        if self._events + len(events) > self._queue_events:
+            raise Overloaded("the queue of events", self._queue_events)
+        shape = self._state().config.shape
+        slots = [slot_of(event.hour, bucket_of(event.hour, event.user, shape), shape) for event in events]
+        if len(events) > 1:
+            self._check_room(slots)
+        for slot, event in zip(slots, events, strict=True):
+            outbox = self._outbox(slot)
+            outbox.add(event, deadline, receipt)
+            self._events += 1
+            if outbox.in_doubt is None:
+                self._make_ready(slot)
+            else:
+                self._busy.add(slot)
+
+    def _check_room(self, slots: Sequence[int]) -> None:
+        wanted: dict[int, int] = {}
+        for slot in slots:
+            wanted[slot] = wanted.get(slot, 0) + 1
+        for slot, count in wanted.items():
+            if self._outbox(slot).room() < count:
+                raise Overloaded(f"the queue of slot {slot}", self._slot_queue_events)
+
+    def _outbox(self, slot: int) -> SlotOutbox[Receipt]:
+        outbox = self._outboxes.get(slot)
+        if outbox is None:
+            outbox = SlotOutbox(slot, events_max=self._slot_queue_events, writers=self._writers, ids=self._ids)
+            self._outboxes[slot] = outbox
+        return outbox
+
+    def _make_ready(self, slot: int) -> None:
+        self._busy.add(slot)
+        held = self._state().map
+        # Without a map, or a way to the shard, the timer comes back to it.
+        if held is not None and self._wake(shard := held.rows[slot].primary):
+            self._ready.setdefault(shard, {})[slot] = None
+
+    def fill(self, shard: str, request: node_pb2.ExchangeRequest, now: float) -> None:
+        """Put what is ready for a shard into a message."""
+        slots, held, events = self._ready.get(shard), self._state().map, 0
+        while slots and held is not None and events < MESSAGE_EVENTS_MAX:
+            slot = next(iter(slots))
+            del slots[slot]
+            self._expire(self._outboxes[slot], now)
+            batch = self._outboxes[slot].next_to_send(now)
+            if batch is not None:
+                events += len(batch.entries)
+                self._slot_of_batch[batch.id] = slot
+                self._sent_to[slot] = shard
+                request.sub_batches.append(_to_wire(batch, held.rows[slot].epoch))
+
+    def answer(self, answer: node_pb2.SubBatchAnswer, now: float) -> None:
+        """Take a shard's answer."""
+        slot = self._slot_of_batch.get(answer.id)
+        if slot is None:
+            return  # A late answer to a repeated attempt.
+        outbox = self._outboxes[slot]
+        match answer.outcome:
+            case node_pb2.OUTCOME_OK:
+                self._settle(outbox, answer, now)
+            case node_pb2.OUTCOME_CONTENT_DIFFERS | node_pb2.OUTCOME_MALFORMED:
+                self._give_up(outbox, answer, now)
+            case node_pb2.OUTCOME_OUT_OF_ORDER if answer.epoch == self._epoch(slot):
+                self._give_up(outbox, answer, now)  # No newer map explains it: data was given up.
+            case _:
+                outbox.hold_off(answer.id, now, random.random())  # noqa: S311 - jitter is no secret.
+                if answer.outcome in {node_pb2.OUTCOME_NOT_OWNER, node_pb2.OUTCOME_OUT_OF_ORDER}:
+                    self._reread_map()
+
+    def _epoch(self, slot: int) -> int:
+        held = self._state().map
+        return held.rows[slot].epoch if held else 0
+
+    def _settle(self, outbox: SlotOutbox[Receipt], answer: node_pb2.SubBatchAnswer, now: float) -> None:
+        batch = outbox.settle(answer.id, now)
+        assert batch is not None
+        refusals = answer.refusals or bytes(len(batch.entries))
+        for entry, refusal in zip(batch.entries, refusals, strict=True):
+            entry.receipt.settle(refusal)
+        self._settled(batch)
+
+    def _give_up(self, outbox: SlotOutbox[Receipt], answer: node_pb2.SubBatchAnswer, now: float) -> None:
+        batch = outbox.give_up(answer.id, now)
+        assert batch is not None
+        outcome = node_pb2.Outcome.Name(answer.outcome)
+        log.error("sub_batch_lost", slot=batch.slot, seq=batch.seq, events=len(batch.entries), outcome=outcome)
+        for entry in batch.entries:
+            entry.receipt.fail(InDoubt())
+        self._settled(batch)
+
+    def _settled(self, batch: SubBatch[Receipt]) -> None:
+        del self._slot_of_batch[batch.id]
+        self._sent_to.pop(batch.slot, None)
+        self._events -= len(batch.entries)
+        if self._outboxes[batch.slot].idle:
+            self._busy.discard(batch.slot)
+        else:
+            self._make_ready(batch.slot)
+
+    def _expire(self, outbox: SlotOutbox[Receipt], now: float) -> None:
+        dropped, overdue = outbox.expire(now)
+        self._events -= len(dropped)
+        for receipt in dropped:
+            receipt.fail(Unavailable(f"slot {outbox.slot} could not be written in time"))
+        for receipt in overdue:
+            receipt.fail(InDoubt())
+
+    def tick(self, now: float) -> None:
+        """Let time pass: deadlines, and what is to be sent again."""
+        for slot in list(self._busy):
+            outbox = self._outboxes[slot]
+            self._expire(outbox, now)
+            if outbox.idle:
+                self._busy.discard(slot)
+            elif outbox.due(now):
+                self._make_ready(slot)
+
+    def map_changed(self) -> None:
+        """Send what is in doubt again, to wherever the map says now."""
+        self._ready.clear()
+        for slot in list(self._busy):
+            self._outboxes[slot].send_again_now()
+            self._make_ready(slot)
+
+    def link_broken(self, shard: str, now: float) -> None:
+        """Send again after a pause what the shard has not answered."""
+        for slot in [slot for slot, where in self._sent_to.items() if where == shard]:
+            doubtful = self._outboxes[slot].in_doubt
+            if doubtful is not None:
+                self._outboxes[slot].hold_off(doubtful.id, now, random.random())  # noqa: S311
+
+    def close(self) -> None:
+        """Tell everybody who still waits that it is over."""
+        for outbox in self._outboxes.values():
+            self._expire(outbox, float("inf"))
+
+
+def _to_wire(batch: SubBatch[Receipt], epoch: int) -> node_pb2.SubBatch:
+    events = [entry.event for entry in batch.entries]
+    return node_pb2.SubBatch(
+        id=batch.id,
+        writer=batch.writer,
+        seq=batch.seq,
+        slot=batch.slot,
+        epoch=epoch,
+        hours=[event.hour for event in events],
+        users=[event.user for event in events],
+        kinds=bytes([event.kind for event in events]),
+    )

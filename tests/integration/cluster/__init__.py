@@ -1,0 +1,1 @@
+"""Tests of the drivers of ``tally.cluster`` against a real etcd."""

@@ -1,0 +1,107 @@
+"""Getting in: users and passwords, and TLS."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tally.cluster.etcd import Etcd, EtcdSettings, Put
+from tally.errors import ConfigError, EtcdRefused, EtcdUnavailable
+from tests.support.etcd import EtcdServer
+from tests.support.waiting import until
+
+USER, PASSWORD = "tally", "correct horse"
+ROOT = ("--user", "root:pw")
+
+
+@pytest.fixture
+def guarded() -> Iterator[EtcdServer]:
+    """An etcd that lets ``USER`` at the keys below /tally/ and nobody else at any."""
+    with EtcdServer() as server:
+        server.control("user", "add", "root:pw")
+        server.control("user", "grant-role", "root", "root")
+        server.control("role", "add", "tally")
+        server.control("role", "grant-permission", "tally", "--prefix=true", "readwrite", "/tally/")
+        server.control("user", "add", f"{USER}:{PASSWORD}")
+        server.control("user", "grant-role", USER, "tally")
+        server.control("auth", "enable")
+        yield server
+
+
+@pytest.fixture
+async def etcd(guarded: EtcdServer) -> AsyncIterator[Etcd]:
+    connection = Etcd(EtcdSettings(endpoints=(guarded.endpoint,), user=USER, password=PASSWORD))
+    yield connection
+    await connection.close()
+
+
+async def test_user_gets_in_and_again_after_etcd_has_forgotten_the_token(etcd: Etcd, guarded: EtcdServer) -> None:
+    assert (await etcd.commit([], [Put("/tally/a", "")])).ok
+    lease = await etcd.grant_lease(30)
+    assert await etcd.keep_alive(lease) == 30
+
+    # A restarted etcd knows no token that it gave out before.
+    await asyncio.to_thread(guarded.stop)
+    await asyncio.to_thread(guarded.start)
+
+    async def committed() -> bool:
+        try:
+            return (await etcd.commit([], [Put("/tally/a", "", lease)])).ok
+        except EtcdUnavailable:
+            return False
+
+    await until(committed)
+
+    # Any change of users makes all tokens old.
+    guarded.control(*ROOT, "user", "add", "other:pw")
+    assert (await etcd.commit([], [Put("/tally/a", "", lease)])).ok
+    guarded.control(*ROOT, "user", "add", "another:pw")
+    assert await etcd.read("/tally/a") is not None
+    guarded.control(*ROOT, "user", "add", "yetanother:pw")
+    assert await etcd.keep_alive(lease) > 0
+    await etcd.revoke(lease)
+    assert await etcd.read("/tally/a") is None
+
+
+async def test_wrong_password_and_none_are_refused(guarded: EtcdServer) -> None:
+    for settings in (
+        EtcdSettings(endpoints=(guarded.endpoint,), user=USER, password="wrong"),
+        EtcdSettings(endpoints=(guarded.endpoint,)),
+    ):
+        etcd = Etcd(settings)
+        with pytest.raises(EtcdRefused):
+            await etcd.read("/tally/a")
+        with pytest.raises(EtcdRefused):
+            await etcd.commit([], [Put("/tally/a", "")])
+        await etcd.close()
+
+
+async def test_keys_of_others_are_refused(etcd: Etcd) -> None:
+    with pytest.raises(EtcdRefused, match="permission denied"):
+        await etcd.read("/other")
+
+
+async def test_user_does_no_harm_where_none_is_needed(server: EtcdServer) -> None:
+    etcd = Etcd(EtcdSettings(endpoints=(server.endpoint,), user=USER, password=PASSWORD))
+    assert await etcd.read("/tally/none") is None
+    assert await etcd.read("/tally/none") is None
+    await etcd.close()
+
+
+async def test_tls_lets_in_who_trusts_the_certificate_and_no_other() -> None:
+    with EtcdServer(tls=True) as server:
+        trusting = Etcd(EtcdSettings(endpoints=(server.endpoint,), ca_file=server.ca_file))
+        assert (await trusting.commit([], [Put("/tally/a", "")])).ok
+        assert await trusting.read("/tally/a") is not None
+        await trusting.close()
+        for endpoint in (server.endpoint, f"https://{server.endpoint}"):
+            stranger = Etcd(EtcdSettings(endpoints=(endpoint,)), timeout_s=0.5)
+            with pytest.raises(EtcdUnavailable):
+                await stranger.read("/tally/a")
+            await stranger.close()
+
+
+async def test_certificate_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"no-such\.pem"):
+        Etcd(EtcdSettings(endpoints=("a:1",), ca_file=Path("no-such.pem")))

@@ -1,0 +1,123 @@
+"""The reader against a real etcd, and its file."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from tally.cluster.etcd import Delete, Etcd, EtcdSettings, Put
+from tally.cluster.keys import Keys
+from tally.cluster.placement import first_map
+from tally.cluster.reader import ClusterReader
+from tally.errors import ClusterMissing, EtcdUnavailable
+from tests.support.clusters import config, member, members
+from tests.support.etcd import EtcdServer, free_ports
+from tests.support.waiting import running, until
+
+
+async def make_cluster(etcd: Etcd, keys: Keys) -> None:
+    first = first_map(8, members(3))
+    await etcd.commit([], [Put(keys.config, config().to_json()), Put(keys.map, first.to_json())])
+
+
+async def test_running_reader_sees_a_change(etcd: Etcd, keys: Keys) -> None:
+    await make_cluster(etcd, keys)
+    reader = ClusterReader(etcd, keys, poll_s=0.05)
+    await reader.start(0)
+    async with running(reader.run()):
+        lease = await etcd.grant_lease(30)
+        await etcd.commit([], [Put(keys.member("s1"), member(1).to_json()), Put(keys.alive_of("s1"), "00" * 8, lease)])
+        await until(lambda: reader.state.alive == {"s1": "00" * 8})
+        assert reader.state.members == {"s1": member(1)}
+        await etcd.revoke(lease)
+        await until(lambda: not reader.state.alive)
+        assert reader.state.members == {"s1": member(1)}
+
+
+async def test_map_that_was_deleted_is_held(etcd: Etcd, keys: Keys) -> None:
+    await make_cluster(etcd, keys)
+    reader = ClusterReader(etcd, keys)
+    await reader.start(0)
+    held = reader.state
+    await etcd.commit([], [Delete(keys.map)])
+    assert await reader.refresh() == held
+
+
+async def test_map_of_a_restored_etcd_is_ignored_until_it_is_a_newer_one(own_server: EtcdServer, keys: Keys) -> None:
+    """Its keys are those of the backup, and its revisions begin again at a low number."""
+    etcd = Etcd(EtcdSettings(endpoints=(own_server.endpoint,)))
+    for _ in range(3):
+        await make_cluster(etcd, keys)
+    reader = ClusterReader(etcd, keys)
+    await reader.start(0)
+    held = reader.state
+    with EtcdServer() as restored:
+        reader._etcd = Etcd(EtcdSettings(endpoints=(restored.endpoint,)))
+        other = first_map(8, members(2))
+        maps = []
+        for _ in range(4):
+            await reader._etcd.commit([], [Put(keys.config, config().to_json()), Put(keys.map, other.to_json())])
+            maps.append((await reader.refresh()).map)
+        assert maps == [held.map, held.map, other, other]
+        await reader._etcd.close()
+    await etcd.close()
+
+
+async def test_start_waits_for_a_cluster_that_is_about_to_be_made(etcd: Etcd, keys: Keys) -> None:
+    reader = ClusterReader(etcd, keys)
+    starting = asyncio.create_task(reader.start(10))
+    with pytest.raises(ClusterMissing):
+        await ClusterReader(etcd, keys).start(0)
+    await make_cluster(etcd, keys)
+    await starting
+    assert reader.state.config == config()
+
+
+async def test_gateway_starts_from_its_file_when_etcd_is_away(etcd: Etcd, keys: Keys, tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    await make_cluster(etcd, keys)
+    reader = ClusterReader(etcd, keys, file=file)
+    await reader.start(0)
+    async with running(reader.run()):
+        await until(file.exists)
+    assert not list(tmp_path.glob("*.tmp"))
+
+    away = Etcd(EtcdSettings(endpoints=(f"127.0.0.1:{free_ports(1)[0]}",)), timeout_s=0.5)
+    later = ClusterReader(away, keys, file=file)
+    await later.start(0)
+    assert (later.state.map, later.state.map_revision) == (reader.state.map, reader.state.map_revision)
+    for damaged in (None, "", json.dumps({"config": 1})):
+        file.unlink() if damaged is None else file.write_text(damaged)
+        with pytest.raises(EtcdUnavailable):
+            await ClusterReader(away, keys, file=file).start(0)
+    await away.close()
+
+
+async def test_state_from_the_file_is_replaced_when_etcd_is_back(own_server: EtcdServer, tmp_path: Path) -> None:
+    keys, file = Keys("t"), tmp_path / "state.json"
+    etcd = Etcd(EtcdSettings(endpoints=(own_server.endpoint,)), timeout_s=0.5)
+    await make_cluster(etcd, keys)
+    first = ClusterReader(etcd, keys, file=file)
+    await first.start(0)
+    async with running(first.run()):
+        await until(file.exists)
+    await etcd.commit([], [Put(keys.member("s1"), member(1).to_json())])
+    own_server.stop()
+    reader = ClusterReader(etcd, keys, file=file, poll_s=0.05)
+    await reader.start(0)
+    assert reader.state.members == {}
+    async with running(reader.run()):
+        await asyncio.to_thread(own_server.start)
+        await until(lambda: "s1" in reader.state.members)
+        await until(lambda: '"s1"' in file.read_text())
+    await etcd.close()
+
+
+async def test_file_that_can_not_be_written_stops_nothing(etcd: Etcd, keys: Keys, tmp_path: Path) -> None:
+    await make_cluster(etcd, keys)
+    reader = ClusterReader(etcd, keys, file=tmp_path / "none" / "state.json", poll_s=0.05)
+    await reader.start(0)
+    async with running(reader.run()):
+        await etcd.commit([], [Put(keys.member("s1"), member(1).to_json())])
+        await until(lambda: "s1" in reader.state.members)

@@ -1,0 +1,130 @@
+"""Rows of a file: what is sent for each, and what is said about those that are no event."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tally.command.rows import LINE_BYTES_MAX, BadHeader, BadRow, Format, Row, RowParser
+
+HEADER = b"timestamp_ms,user,kind\n"
+
+
+def parse(*chunks: bytes, form: Format = Format.AUTO) -> list[Row | BadRow]:
+    parser = RowParser(form)
+    return [*(row for chunk in chunks for row in parser.feed(chunk)), *parser.end()]
+
+
+def only(data: bytes, form: Format = Format.AUTO) -> Row | BadRow:
+    [row] = parse(data, form=form)
+    return row
+
+
+def test_a_csv_row_becomes_a_query_and_keeps_its_line_number() -> None:
+    assert parse(HEADER + b"5,ann,click\n6,bob,impression\n") == [
+        Row(2, "timestamp=5&user=ann&click"),
+        Row(3, "timestamp=6&user=bob&impression"),
+    ]
+
+
+def test_a_json_line_becomes_the_same_query() -> None:
+    line = b'{"kind": "click", "user": "ann", "timestamp_ms": 5, "more": [1]}\n'
+    assert only(line) == Row(1, "timestamp=5&user=ann&click")
+    assert only(line.replace(b" 5,", b' "5",')) == Row(1, "timestamp=5&user=ann&click")
+
+
+def test_columns_may_stand_in_any_order_among_others() -> None:
+    assert only(b"kind, x ,user,timestamp_ms\nclick,-,ann,5\n") == Row(2, "timestamp=5&user=ann&click")
+
+
+def test_byte_order_mark_line_ends_of_windows_and_blank_lines_do_not_matter() -> None:
+    data = b"\xef\xbb\xbf\r\ntimestamp_ms,user,kind\r\n\r\n5,ann,click\r\n  \r\n6,bob,click"
+    assert parse(data) == [Row(4, "timestamp=5&user=ann&click"), Row(6, "timestamp=6&user=bob&click")]
+
+
+def test_a_quoted_field_may_hold_commas_and_quotes() -> None:
+    assert only(HEADER + b'5,"a,""b""",click\n') == Row(2, "timestamp=5&user=a%2C%22b%22&click")
+
+
+def test_a_quote_that_is_never_closed_costs_one_row() -> None:
+    rows = parse(HEADER + b'5,"ann,click\n6,bob,click\n')
+    assert rows == [BadRow(2, "not CSV: unexpected end of data"), Row(3, "timestamp=6&user=bob&click")]
+
+
+def test_the_bytes_of_a_name_reach_the_gateway_unchanged() -> None:
+    assert only(HEADER + b"5,\xff +&%,click\n") == Row(2, "timestamp=5&user=%FF%20%2B%26%25&click")
+    assert only('{"timestamp_ms":5,"user":"é","kind":"click"}'.encode()) == Row(1, "timestamp=5&user=%C3%A9&click")
+
+
+def test_what_the_gateway_judges_is_passed_on() -> None:
+    assert only(HEADER + b"-1,,click\n") == Row(2, "timestamp=-1&user=&click")
+    assert only(HEADER + b"1&user=x,ann,click\n") == Row(2, "timestamp=1%26user%3Dx&user=ann&click")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"5,ann", "has 2 fields, the header has 3"),
+        (b"5,ann,click,x", "has 4 fields, the header has 3"),
+        (b"5,ann,view", "kind must be click or impression"),
+        (b"5,ann,click&x", "kind must be click or impression"),
+    ],
+)
+def test_a_csv_line_that_is_no_event_says_why(line: bytes, reason: str) -> None:
+    assert only(HEADER + line) == BadRow(2, reason)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"[]", "not a JSON object"),
+        (b"{", "not JSON: Expecting property name enclosed in double quotes at column 2"),
+        (b'{"user": "ann", "kind": "click"}', "has no timestamp_ms"),
+        (b'{"timestamp_ms": 5.0, "user": "ann", "kind": "click"}', "timestamp_ms must be a whole number"),
+        (b'{"timestamp_ms": true, "user": "ann", "kind": "click"}', "timestamp_ms must be a whole number"),
+        (b'{"timestamp_ms": 5, "user": null, "kind": "click"}', "user must be a string"),
+        (b'{"timestamp_ms": 5, "user": "ann", "kind": ["click"]}', "kind must be click or impression"),
+        (b'{"timestamp_ms": 5, "user": "\xff", "kind": "click"}', "not UTF-8"),
+        (b'{"x": ' + b"[" * 60_000, "not an event: a number too long, or nested too deeply"),
+        (b'{"timestamp_ms": ' + b"1" * 5_000 + b"}", "not an event: a number too long, or nested too deeply"),
+    ],
+)
+def test_a_json_line_that_is_no_event_says_why(line: bytes, reason: str) -> None:
+    assert only(line, Format.NDJSON) == BadRow(1, reason)
+
+
+def test_a_lone_surrogate_is_left_to_the_gateway() -> None:
+    assert only(rb'{"timestamp_ms":5,"user":"\ud800","kind":"click"}') == Row(1, "timestamp=5&user=%ED%A0%80&click")
+
+
+def test_a_line_that_is_too_long_is_skipped_without_keeping_it() -> None:
+    parser = RowParser()
+    assert list(parser.feed(HEADER)) == []
+    for _ in range(3):
+        assert list(parser.feed(b"x" * LINE_BYTES_MAX)) == []
+    rows = list(parser.feed(b"\n6,bob,click\n"))
+    assert rows == [BadRow(2, "the line is longer than 65,536 bytes"), Row(3, "timestamp=6&user=bob&click")]
+
+
+@pytest.mark.parametrize(
+    "header", [b"5,ann,click\n", b"timestamp_ms,user\n", b"user,user,timestamp_ms,kind\n", b'"', b""]
+)
+def test_csv_without_its_columns_is_refused_whole(header: bytes) -> None:
+    with pytest.raises(BadHeader, match="must name the columns timestamp_ms, user, kind"):
+        parse(header)
+
+
+def test_empty_ndjson_is_no_error() -> None:
+    assert parse(b"", form=Format.NDJSON) == []
+
+
+@given(users=st.lists(st.text(max_size=20)), cuts=st.lists(st.integers(0, 500)))
+def test_it_does_not_matter_where_chunks_are_cut(users: list[str], cuts: list[int]) -> None:
+    lines = [json.dumps({"timestamp_ms": 1, "user": user, "kind": "click"}) for user in users]
+    data = "\n".join(lines).encode()
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    chunks = [data[start:end] for start, end in pairwise(edges)]
+    assert parse(*chunks, form=Format.NDJSON) == parse(data, form=Format.NDJSON)
+    assert len(parse(data, form=Format.NDJSON)) == len(users)
