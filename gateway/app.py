@@ -15,6 +15,7 @@ from gateway.backend import Backend
 from gateway.body import discard_body
 from gateway.problems import SERVER, Refused, invalid_event, problem, refused
 from gateway.query import parse_get, parse_post
+from gateway.timing import AtMostOncePer
 from tally.errors import InDoubt, InvalidEvent, Overloaded, Unavailable
 from tally.event import Event
 from tally.hashing import hour_of
@@ -32,24 +33,6 @@ _TEXT_HEADERS: Final = {
 }
 
 log = structlog.get_logger()
-
-
-class AtMostOncePer:
-    """Lets one through per period, and counts those it did not."""
-
-    def __init__(self, period_s: float) -> None:
-        self._period_s = period_s
-        self._closed_until = float("-inf")
-        self._held_back = 0
-
-    def passes(self, now_s: float) -> int:
-        """Return how many came since the last that passed, with this one; 0 if this one does not pass."""
-        self._held_back += 1
-        if now_s < self._closed_until:
-            return 0
-        self._closed_until = now_s + self._period_s
-        passed, self._held_back = self._held_back, 0
-        return passed
 
 
 class App:

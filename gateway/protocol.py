@@ -37,6 +37,7 @@ from gateway.malformed import (
     refusal_of_head,
 )
 from gateway.problems import Refused, refused
+from gateway.timing import Alarm
 
 # How long what follows a refused body is read and thrown away, so that the client gets to see the answer.
 _LINGER_S: Final = 1.0
@@ -80,7 +81,7 @@ class HttpServer(web.Server):
 class Connection(RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_fetch_timer", "_has_part_of_head", "_head_timer", "_is_refused", "_newest_body", "_server")
+    __slots__ = ("_fetch_alarm", "_has_part_of_head", "_head_alarm", "_is_refused", "_newest_body", "_server")
 
     def __init__(self, server: HttpServer, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -95,8 +96,8 @@ class Connection(RequestHandler):
             auto_decompress=False,  # Bodies are thrown away; a small one must not grow first.
         )
         self._server = server
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._fetch_timer: asyncio.TimerHandle | None = None
+        self._head_alarm = Alarm(loop, server.header_timeout_s, self._head_is_late)
+        self._fetch_alarm = Alarm(loop, server.idle_timeout_s, self._abort)
         self._has_part_of_head = False
         self._is_refused = False
         self._newest_body = EMPTY_PAYLOAD
@@ -107,39 +108,38 @@ class Connection(RequestHandler):
         if self._server.is_crowded:
             self._refuse(Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections are open"))
         else:
-            self._head_timer = self._loop.call_later(self._server.header_timeout_s, self._head_is_late)
+            self._head_alarm.start()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the timers with the connection."""
-        self._head_timer = _cancelled(self._head_timer)
-        self._fetch_timer = _cancelled(self._fetch_timer)
+        """Forget the alarms with the connection."""
+        self._head_alarm.stop()
+        self._fetch_alarm.stop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse, and look at the requests that are now complete before aiohttp begins to serve them."""
         if self._is_refused:
             return  # Nothing that follows can be understood.
-        before = self._request_count
+        before, is_body = self._request_count, not self._newest_body.is_eof()
         super().data_received(data)
         if self._request_count > before:
             self._has_part_of_head = False
-            self._head_timer = _cancelled(self._head_timer)
+            self._head_alarm.stop()
             self._check_newest(self._request_count - before)
-        elif data and self._newest_body.is_eof():
+        elif data and not is_body:
             # The parser does not tell what it holds back: a part that came in one packet with a complete request starts
             # its time with its next byte, or falls to the idle time-out.
             self._has_part_of_head = True
-            if self._head_timer is None:
-                self._head_timer = self._loop.call_later(self._server.header_timeout_s, self._head_is_late)
+            self._head_alarm.start()
 
     def pause_writing(self) -> None:
         """Give a client that fetches no answers a time to do so."""
         super().pause_writing()
-        self._fetch_timer = self._loop.call_later(self._server.idle_timeout_s, self._abort)
+        self._fetch_alarm.start()
 
     def resume_writing(self) -> None:
         """Go on: the client fetched something."""
-        self._fetch_timer = _cancelled(self._fetch_timer)
+        self._fetch_alarm.stop()
         super().resume_writing()
 
     def handle_error(
@@ -191,7 +191,6 @@ class Connection(RequestHandler):
             self._waiter.set_result(None)
 
     def _head_is_late(self) -> None:
-        self._head_timer = None
         if self._has_part_of_head:
             self._refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time"))
         else:
@@ -200,8 +199,3 @@ class Connection(RequestHandler):
     def _abort(self) -> None:
         if self.transport is not None:
             self.transport.abort()
-
-
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
