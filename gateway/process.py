@@ -72,7 +72,7 @@ async def serve(settings: GatewaySettings) -> None:
         log.info("stopping")
         app.stop()
         listener.close()
-        await _finish_requests(http, settings.deadline_s + 1)
+        await finish_requests(http, settings.deadline_s + 1)
         counting.cancel()
         await asyncio.gather(counting, return_exceptions=True)
         log.info("stopped")
@@ -134,7 +134,7 @@ def _start_wait_s(map_file: Path | None) -> float:
     return _START_WAIT_WITH_MAP_S if map_file is not None and map_file.exists() else _START_WAIT_S
 
 
-async def _finish_requests(http: HttpServer, wait_s: float) -> None:
+async def finish_requests(http: HttpServer, wait_s: float) -> None:
     """Let the requests under way be answered, for at most ``wait_s``; then close every connection."""
     http.pre_shutdown()  # Idle connections go at once, the others with their answer.
     try:
@@ -142,3 +142,5 @@ async def _finish_requests(http: HttpServer, wait_s: float) -> None:
             await http.shutdown(wait_s)
     except TimeoutError:
         log.warning("requests_cut_off", connections=len(http.connections))
+        for connection in http.connections:
+            connection.force_close()

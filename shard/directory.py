@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 from shard.keys import FORMAT
 from tally.cluster.config import HASH, ClusterConfig
-from tally.errors import DirectoryRefused
+from tally.errors import ConfigError, DirectoryRefused
 from tally.hashing import Shape
 
 IDENTITY_FILE: Final = "tally-shard.json"
@@ -49,7 +49,7 @@ class Identity:
         )
 
     @classmethod
-    def from_json(cls, text: str, path: Path) -> Self:
+    def from_json(cls, text: bytes | str, path: Path) -> Self:
         """Read what ``to_json`` wrote.
 
         Raises:
@@ -69,7 +69,7 @@ class Identity:
                 hours_together=int(value["hours_together"]),
             )
             return cls(str(value["cluster"]), str(value["shard"]), str(value["directory"]), shape)
-        except (KeyError, TypeError, ValueError) as exc:
+        except (KeyError, TypeError, ValueError, ConfigError) as exc:
             raise DirectoryRefused(str(path), f"{IDENTITY_FILE} in it can't be read ({exc})") from exc
 
 
@@ -81,7 +81,7 @@ def read_identity(path: Path) -> Identity | None:
     """
     file = path / IDENTITY_FILE
     if file.exists():
-        return Identity.from_json(file.read_text(encoding="utf-8"), path)
+        return Identity.from_json(file.read_bytes(), path)
     # A start that was cut short may have left its draft.
     if path.exists() and any(child.name != _DRAFT for child in path.iterdir()):
         raise DirectoryRefused(str(path), f"it is not empty, and has no {IDENTITY_FILE}")

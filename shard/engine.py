@@ -10,7 +10,7 @@ A thin driver: ``op`` and ``slot_copy`` hold the rules; here are the threads, th
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, TypeVar
 
@@ -48,6 +48,22 @@ class PartOfHour(NamedTuple):
 
     counts: HourCounts
     refused: Mapping[int, node_pb2.Outcome.ValueType]
+
+
+class _Part(NamedTuple):
+    """One bucket that a read looks up."""
+
+    bucket: int
+    key: bytes
+    copy: SlotCopy
+    epoch: int
+
+
+class _ReadPlan(NamedTuple):
+    """What one question looks up, and what it can't have."""
+
+    parts: list[_Part]
+    refused: dict[int, node_pb2.Outcome.ValueType]
 
 
 class _Work(NamedTuple):
@@ -114,32 +130,41 @@ class Engine:
 
     async def read(self, questions: Sequence[Question]) -> list[PartOfHour]:
         """Answer questions about hours from committed counts, all of them with one look at the store."""
-        keys: dict[bytes, SlotCopy] = {}
-        plans = [self._plan_read(question, keys) for question in questions]
+        plans = [self._plan_read(question) for question in questions]
+        keys = list({part.key for plan in plans for part in plan.parts})
         try:
-            stored = await self._in_thread(self._read_threads, lambda: self._store.get(list(keys)))
+            stored = await self._in_thread(self._read_threads, lambda: self._store.get(keys))
+            found = dict(zip(keys, stored, strict=True))
+            return [self._sum_up(plan, found) for plan in plans]
         except (StoreFailed, StoreCorrupt) as exc:
             self._fail(exc)
             return [PartOfHour(HourCounts(0, 0, 0), _all_refused(question)) for question in questions]
-        # After the look: what was committed by now may be told, what is under way may not.
-        values = {key: copy.before.get(key, value) for (key, copy), value in zip(keys.items(), stored, strict=True)}
-        return [PartOfHour(_sum(values[key] for key in wanted), refused) for wanted, refused in plans]
 
-    def _plan_read(
-        self, question: Question, keys: dict[bytes, SlotCopy]
-    ) -> tuple[list[bytes], dict[int, node_pb2.Outcome.ValueType]]:
-        wanted: list[bytes] = []
-        refused: dict[int, node_pb2.Outcome.ValueType] = {}
+    def _plan_read(self, question: Question) -> _ReadPlan:
+        plan = _ReadPlan([], {})
         for bucket, epoch in zip(question.buckets, question.epochs, strict=True):
             slot = slot_of(question.hour, bucket, self._shape)
             copy, outcome = self._copies.get(slot), self._outcome(slot, epoch)
             if copy is None or outcome != node_pb2.OUTCOME_OK:
-                refused[bucket] = outcome
+                plan.refused[bucket] = outcome
+            else:
+                key = cell_key(copy.record.generation, question.hour, bucket)
+                plan.parts.append(_Part(bucket, key, copy, epoch))
+        return plan
+
+    def _sum_up(self, plan: _ReadPlan, found: Mapping[bytes, bytes | None]) -> PartOfHour:
+        """Add up what was found; after the look: what is committed by now may be told, what is under way may not."""
+        clicks = impressions = users = 0
+        for bucket, key, copy, epoch in plan.parts:
+            if self._copies.get(copy.slot) is not copy:
+                # Its term ended during the look: what it knew of ops under way says nothing of those of the next term.
+                plan.refused[bucket] = self._outcome(copy.slot, epoch)
                 continue
-            key = cell_key(copy.record.generation, question.hour, bucket)
-            keys[key] = copy
-            wanted.append(key)
-        return wanted, refused
+            counts = Counts.decode(copy.before.get(key, found[key]))
+            clicks += counts.clicks
+            impressions += counts.impressions
+            users += counts.users
+        return PartOfHour(HourCounts(users, clicks, impressions), plan.refused)
 
     def _fail(self, exc: StoreFailed | StoreCorrupt) -> None:
         """Let ``run`` end the process: a disk that can't be read is not to be written either."""
@@ -168,13 +193,15 @@ class Engine:
             StoreFailed, StoreCorrupt: The process must end: what was being written is unknown.
         """
         while True:
-            await self._work.wait()
+            if not (self._ready or self._heartbeats):
+                await self._work.wait()
             self._work.clear()
+            # Before every pass: under load there is always a next one, and a new map must not wait for the last.
             if self._failure is not None:
                 raise self._failure
             if self._wanted_map is not None:
                 await self._adopt(self._wanted_map)
-            while self._ready or self._heartbeats:
+            if self._ready or self._heartbeats:
                 await self._pass()
 
     def close(self) -> None:
@@ -313,17 +340,6 @@ class Engine:
     @staticmethod
     async def _in_thread(threads: ThreadPoolExecutor, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(threads, call)
-
-
-def _sum(values: Iterator[bytes | None]) -> HourCounts:
-    clicks = impressions = users = 0
-    for value in values:
-        if value is not None:
-            counts = Counts.decode(value)
-            clicks += counts.clicks
-            impressions += counts.impressions
-            users += counts.users
-    return HourCounts(users, clicks, impressions)
 
 
 def _all_refused(question: Question) -> dict[int, node_pb2.Outcome.ValueType]:

@@ -8,6 +8,7 @@ Invariants:
 All methods block; the engine calls them in threads. ``get`` and ``flush`` release the GIL.
 """
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,11 @@ STALL_MAX_S: Final = 20.0
 STALL_PAUSE_S: Final = 0.01
 BLOCK_CACHE_BYTES: Final = 64 * 2**20
 
+# How RocksDB's errors are told apart: rocksdict passes on their text, and nothing else.
+_STALLED: Final = "Result incomplete: Write stall"
+_CORRUPT: Final = "Corruption"
+_LOCKED: Final = re.compile("^IO error: (While lock file|lock hold by current process)")
+
 
 class Changes(NamedTuple):
     """What is written whole or not at all."""
@@ -53,7 +59,7 @@ class Store:
         try:
             self._db = Rdict(str(path), _options())
         except Exception as exc:
-            if "lock" in str(exc).lower():
+            if _LOCKED.search(str(exc)):
                 raise DirectoryRefused(str(path), "another process has it open") from exc
             raise StoreCorrupt(_reason(exc)) from exc
         self._write_options = WriteOptions()
@@ -128,7 +134,7 @@ class Store:
         try:
             self._db.write(batch, self._write_options)
         except Exception as exc:
-            if "Incomplete" in str(exc):
+            if _STALLED in str(exc):
                 raise StoreBusy from exc
             raise StoreFailed(_reason(exc)) from exc
 
@@ -171,7 +177,7 @@ def _options() -> Options:
 
 
 def _raise(exc: Exception) -> NoReturn:
-    if "Corruption" in str(exc):
+    if _CORRUPT in str(exc):
         raise StoreCorrupt(_reason(exc)) from exc
     raise StoreFailed(_reason(exc)) from exc
 

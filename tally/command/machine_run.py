@@ -17,7 +17,7 @@ from tally.command.addresses import LOOPBACK
 from tally.command.create import describe
 from tally.command.options import Named
 from tally.command.processes import Ended, Processes, StartFailed, how_it_ended
-from tally.command.programs import ETCD, Machine, Program, shard_names, stages
+from tally.command.programs import ETCD, GATEWAY, Machine, Program, shard_names, stages
 from tally.command.remembered import FILE_NAME, Remembered
 from tally.command.tables import table
 from tally.errors import EtcdUnavailable, TallyError
@@ -82,6 +82,7 @@ class Run:
         click.echo(await self._unless_one_ends(self._create()))
         # Only now: settings that were refused shall leave no trace.
         Remembered(etcd=machine.etcd, cluster=machine.cluster, ports=machine.ports).save(machine.data / FILE_NAME)
+        (machine.data / GATEWAY).mkdir(exist_ok=True)
         rest = [*(machine.shard(name) for name in shard_names(self.shards)), machine.gateway()]
         for program in rest:
             await self.processes.start(program)

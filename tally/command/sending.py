@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -151,5 +152,6 @@ def _reason(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError):
         return f"no answer within {ANSWER_S_MAX:.0f} s"
     if isinstance(exc, aiohttp.ClientConnectorError):
-        return exc.os_error.strerror or str(exc)
+        # Not its text, which differs from one event loop to the other.
+        return os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror or str(exc)
     return str(exc) or type(exc).__name__

@@ -79,12 +79,14 @@ async def _until_interrupted(run: Run) -> None:
     """Run until it ends by itself or somebody asks for an end; whichever it is, leave no process behind."""
     asked, asked_again = asyncio.Event(), asyncio.Event()
 
-    def ask() -> None:
+    def ask(what: signal.Signals) -> None:
+        if not asked.is_set():
+            click.echo(f"{what.name} received", err=True)
         (asked_again if asked.is_set() else asked).set()
 
     loop = asyncio.get_running_loop()
     for what in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(what, ask)
+        loop.add_signal_handler(what, ask, what)
     try:
         await _first_of(run.run(), asked.wait())
     finally:

@@ -13,7 +13,7 @@ from tally.cluster.placement import first_map
 from tally.cluster.reader import ClusterReader
 from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
-from tests.support.clusters import config, member, members
+from tests.support.cluster_values import config, member, members
 from tests.support.waiting import running, until
 
 

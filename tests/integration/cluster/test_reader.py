@@ -11,7 +11,7 @@ from tally.cluster.keys import Keys
 from tally.cluster.placement import first_map
 from tally.cluster.reader import ClusterReader
 from tally.errors import ClusterMissing, EtcdUnavailable
-from tests.support.clusters import config, member, members
+from tests.support.cluster_values import config, member, members
 from tests.support.etcd import EtcdServer, free_ports
 from tests.support.waiting import running, until
 

@@ -11,7 +11,7 @@ from tally.cluster.keys import Keys
 from tally.cluster.members import Member, Wanted
 from tally.cluster.registration import Registration
 from tally.errors import DirectoryCopied, EtcdUnavailable
-from tests.support.clusters import member
+from tests.support.cluster_values import member
 from tests.support.etcd import EtcdServer
 from tests.support.waiting import running, until
 
@@ -106,6 +106,33 @@ async def test_process_that_lost_its_lease_does_not_take_the_place_back(etcd: Et
     with pytest.raises(DirectoryCopied):
         await asyncio.wait_for(first.run(), 5)
     await second.leave()
+
+
+async def test_other_process_that_comes_between_the_look_and_the_registration_is_noticed(
+    etcd: Etcd, keys: Keys
+) -> None:
+    second = registration(etcd, keys)
+
+    class Overtaken(Etcd):
+        """The other process registers just when this one asks for its second lease."""
+
+        leases = 0
+
+        async def grant_lease(self, ttl_s: int) -> int:
+            self.leases += 1
+            if self.leases == 2:
+                await second.register()
+            return await super().grant_lease(ttl_s)
+
+    overtaken = Overtaken(etcd._settings)
+    first = registration(overtaken, keys)
+    await first.register()
+    await etcd.revoke(first.lease)
+    with pytest.raises(DirectoryCopied):
+        await asyncio.wait_for(first.run(), 5)
+    assert await alive(etcd, keys) == second.bits
+    await second.leave()
+    await overtaken.close()
 
 
 async def test_new_address_is_written_and_the_wish_of_the_operator_kept(etcd: Etcd, keys: Keys) -> None:

@@ -10,7 +10,7 @@ from xxhash import xxh3_64_intdigest
 from tally.errors import ConfigError
 from tally.event import HOUR_MAX
 from tally.hashing import Shape, bucket_of, hour_of, slot_of
-from tests.support.clusters import shapes
+from tests.support.cluster_values import shapes
 
 PLAIN = Shape(slots=256, spreads=((0, 1),), hours_together=1)  # Plain hash(hour).
 

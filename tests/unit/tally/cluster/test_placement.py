@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tally.cluster.placement import first_map
-from tests.support.clusters import members
+from tests.support.cluster_values import members
 
 SHARD_COUNTS = range(1, 41)
 

@@ -5,7 +5,7 @@ import pytest
 from tally.cluster.members import Wanted
 from tally.cluster.placement import first_map
 from tally.cluster.plan import next_map
-from tests.support.clusters import config, member, members, state
+from tests.support.cluster_values import config, member, members, state
 
 DRAINING = Wanted.DRAINING
 

@@ -10,7 +10,7 @@ from tally.cluster.keys import Keys
 from tally.cluster.reader import ClusterReader
 from tally.cluster.state import ClusterState
 from tally.errors import BadClusterData, ClusterMissing, EtcdUnavailable, TallyError
-from tests.support.clusters import config, key_value, member
+from tests.support.cluster_values import config, key_value, member
 from tests.support.waiting import running
 
 KEYS = Keys("t")

@@ -7,7 +7,7 @@ import pytest
 from tally.cluster.reader import take_in
 from tally.errors import BadClusterData
 from tally.hashing import Shape
-from tests.support.clusters import config, members, state
+from tests.support.cluster_values import config, members, state
 
 KEY = "/tally/t/config"
 

@@ -4,7 +4,7 @@ import pytest
 
 from tally.cluster.registration import Step, next_step
 from tally.errors import DirectoryCopied
-from tests.support.clusters import key_value
+from tests.support.cluster_values import key_value
 
 OURS = "00112233aabbccdd"
 KEY = "/tally/t/alive/s1"

@@ -10,7 +10,7 @@ from tally.cluster.members import ControllerSeat, Wanted
 from tally.cluster.placement import first_map
 from tally.cluster.state import ClusterState, KeyValue
 from tally.errors import BadClusterData, ClusterMissing
-from tests.support.clusters import config, key_value, member, members, state
+from tests.support.cluster_values import config, key_value, member, members, state
 
 KEYS = Keys("t")
 CONFIG = key_value(KEYS.config, config().to_json())

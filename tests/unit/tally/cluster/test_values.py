@@ -12,7 +12,7 @@ from tally.cluster.members import ControllerSeat, Member, Wanted
 from tally.cluster.slot_map import SlotMap
 from tally.errors import BadClusterData, ConfigError
 from tally.hashing import Shape
-from tests.support.clusters import UUID, config, member, shapes, slot_maps
+from tests.support.cluster_values import UUID, config, member, shapes, slot_maps
 
 KEY = "/tally/t/some"
 

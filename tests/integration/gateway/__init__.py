@@ -1,0 +1,1 @@
+"""The HTTP door over real sockets, with a backend in memory."""

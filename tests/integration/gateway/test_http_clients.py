@@ -1,0 +1,166 @@
+"""Clients that send in pieces, ahead of the answers, slowly, or not at all."""
+
+import asyncio
+import gc
+
+import pytest
+
+from gateway.app import App
+from tests.support.http_door import GOOD, HOUR, POST, TIMEOUT_S, TIMESTAMP, serving
+from tests.support.memory_backend import MemoryBackend
+from tests.support.raw_http import HOST, RawClient
+from tests.support.waiting import until
+
+
+async def test_request_may_come_in_any_pieces(client: RawClient, backend: MemoryBackend) -> None:
+    raw = POST + b"\r\n"
+    for cut in range(1, len(raw), 7):
+        await client.send(raw[:cut], raw[cut:])
+        assert (await client.answer()).status == 204
+    await client.send(*(raw[at : at + 1] for at in range(len(raw))))
+    assert (await client.answer()).status == 204
+    assert backend.users[HOUR] == {b"ann"}
+
+
+async def test_pipelined_requests_are_answered_in_order(client: RawClient, backend: MemoryBackend) -> None:
+    get = b"GET /analytics?" + TIMESTAMP.encode() + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+    bad = b"GET /x HTTP/1.1\r\n" + HOST + b"\r\n"
+    await client.send((get + POST + b"\r\n" + bad) * 50)
+    for number in range(50):
+        assert (await client.answer()).body.startswith(b"unique_users,%d\nclicks,%d\n" % (number > 0, number))
+        assert (await client.answer()).status == 204
+        assert (await client.answer()).status == 404
+    assert backend.events == 50
+
+
+async def test_garbage_behind_good_requests_does_not_spoil_them(client: RawClient, backend: MemoryBackend) -> None:
+    await client.send((POST + b"\r\n") * 3, b"garbage\r\n\r\n" + POST + b"\r\n")
+    assert [(await client.answer()).status for _ in range(4)] == [204, 204, 204, 400]
+    assert await client.is_closed()
+    assert backend.events == 3
+
+
+async def test_packet_with_garbage_in_it_is_refused_whole(client: RawClient, backend: MemoryBackend) -> None:
+    """The parser then gives up what it had: a 400, and so nothing of it may be counted."""
+    await client.send((POST + b"\r\n") * 3 + b"garbage\r\n\r\n")
+    assert (await client.answer()).status == 400
+    assert await client.is_closed()
+    assert backend.asked == 0
+
+
+async def test_requests_behind_one_that_waits_are_not_all_read(port: int, backend: MemoryBackend) -> None:
+    """What one client can make us hold is bounded: its sends block."""
+    backend.gate.clear()
+    async with await RawClient.connect(port) as client:
+        with pytest.raises(TimeoutError):  # noqa: PT012
+            async with asyncio.timeout(0.5):
+                while True:
+                    await client.send((POST + b"\r\n") * 10_000)
+        assert backend.asked == 1
+        backend.gate.set()
+
+
+async def test_head_sent_byte_by_byte_is_cut_off(app: App, backend: MemoryBackend) -> None:
+    async with serving(app, header_timeout_s=TIMEOUT_S) as port, await RawClient.connect(port) as client:
+        started = asyncio.get_running_loop().time()
+        drip = asyncio.create_task(_drip(client))
+        assert (await client.answer()).problem["status"] == 408
+        assert await client.is_closed()
+        assert asyncio.get_running_loop().time() - started < 10 * TIMEOUT_S
+        drip.cancel()
+    assert backend.asked == 0
+
+
+async def _drip(client: RawClient) -> None:
+    for byte in POST * 100:
+        await client.send(bytes([byte]))
+        await asyncio.sleep(0.02)
+
+
+async def test_second_head_has_its_own_time(app: App) -> None:
+    async with serving(app, header_timeout_s=TIMEOUT_S) as port, await RawClient.connect(port) as client:
+        for _ in range(3):
+            await asyncio.sleep(TIMEOUT_S / 2)
+            assert (await client.ask("POST", GOOD)).status == 204
+            assert (await client.ask("POST", GOOD, body=b"x")).status == 204
+        await asyncio.sleep(TIMEOUT_S * 1.5)  # Idle, which is another time-out.
+        await client.send(POST)
+        assert (await client.answer()).problem["status"] == 408
+
+
+async def test_body_does_not_begin_the_time_of_a_head(app: App) -> None:
+    async with serving(app, header_timeout_s=TIMEOUT_S) as port, await RawClient.connect(port) as client:
+        await client.send(POST + b"Content-Length: 2\r\n\r\n", b"a", b"b")
+        assert (await client.answer()).status == 204
+        await asyncio.sleep(TIMEOUT_S * 1.5)
+        assert (await client.ask("POST", GOOD)).status == 204
+
+
+async def test_connection_that_asks_nothing_is_closed(app: App) -> None:
+    async with serving(app, header_timeout_s=TIMEOUT_S) as port, await RawClient.connect(port) as client:
+        assert await client.is_closed()
+
+
+async def test_idle_connection_is_closed(app: App) -> None:
+    async with serving(app, idle_timeout_s=TIMEOUT_S) as port, await RawClient.connect(port) as client:
+        assert (await client.ask("POST", GOOD)).status == 204
+        assert await client.is_closed()
+
+
+async def test_waiting_for_the_backend_is_not_idle(app: App, backend: MemoryBackend) -> None:
+    async with (
+        serving(app, idle_timeout_s=TIMEOUT_S, header_timeout_s=TIMEOUT_S) as port,
+        await RawClient.connect(port) as client,
+    ):
+        backend.gate.clear()
+        await client.send(POST + b"\r\n")
+        await asyncio.sleep(2 * TIMEOUT_S)
+        backend.gate.set()
+        assert (await client.answer()).status == 204
+
+
+async def test_client_that_fetches_no_answers_is_cut_off(app: App) -> None:
+    async with serving(app, idle_timeout_s=TIMEOUT_S) as port, await RawClient.connect(port) as client:
+        with pytest.raises(ConnectionError):  # noqa: PT012
+            async with asyncio.timeout(10):
+                while True:
+                    await client.send((b"GET /x HTTP/1.1\r\n" + HOST + b"\r\n") * 1000)
+
+
+async def test_client_that_goes_away_changes_nothing(port: int, backend: MemoryBackend) -> None:
+    for sent in (POST, POST + b"Content-Length: 5\r\n\r\nab", b"PO"):
+        async with await RawClient.connect(port) as client:
+            await client.send(sent, b"")
+    backend.gate.clear()
+    async with await RawClient.connect(port) as client:
+        await client.send(POST + b"\r\n")
+        await until(lambda: backend.asked == 1)
+    backend.gate.set()
+    await until(lambda: backend.events == 1)  # It was asked for; only the answer has no reader.
+    async with await RawClient.connect(port) as client:
+        assert (await client.ask("POST", GOOD)).status == 204
+    assert backend.events == 2
+    gc.collect()  # An exception that nobody fetched would be told now.
+
+
+async def test_one_connection_too_many_is_503(app: App) -> None:
+    async with (
+        serving(app, connections=2) as port,
+        await RawClient.connect(port) as first,
+        await RawClient.connect(port) as second,
+    ):
+        assert (await first.ask("POST", GOOD)).status == 204
+        async with await RawClient.connect(port) as third:
+            answer = await third.answer()
+            assert answer.problem["status"] == 503
+            assert answer.headers["retry-after"] == "1"
+            assert await third.is_closed()
+        assert (await second.ask("POST", GOOD)).status == 204
+        first.abort()
+        await until(lambda: _is_served(port))
+
+
+async def _is_served(port: int) -> bool:
+    async with await RawClient.connect(port) as client:
+        await client.send(POST + b"\r\n")
+        return (await client.answer()).status == 204

@@ -1,0 +1,114 @@
+"""The command ``tally-gateway`` from start to end, without a cluster."""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+
+import pytest
+
+from gateway.app import App
+from gateway.process import finish_requests
+from gateway.protocol import HttpServer
+from tests.support.http_door import GOOD, PATIENT_S, POST
+from tests.support.memory_backend import MemoryBackend
+from tests.support.raw_http import RawClient
+from tests.support.waiting import until
+
+NOWHERE = "127.0.0.1:1"  # No etcd listens there.
+
+
+async def start(*arguments: str) -> Process:
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway", *arguments, stdout=PIPE, stderr=PIPE)
+
+
+async def listening_port(process: Process) -> int:
+    assert process.stderr is not None
+    while line := await process.stderr.readline():
+        told = json.loads(line)
+        if told["event"] == "listening":
+            return int(told["address"].rsplit(":", 1)[1])
+    raise AssertionError("the gateway did not start")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_gateway_without_a_cluster_is_healthy_but_not_ready(number: signal.Signals) -> None:
+    process = await start("--etcd", NOWHERE, "--listen", "127.0.0.1:0")
+    port = await listening_port(process)
+    async with await RawClient.connect(port) as client:
+        assert (await client.ask("GET", "/healthz")).status == 200
+        answer = await client.ask("GET", "/readyz")
+        assert (answer.status, answer.body) == (503, b"not ready\nthe cluster is not found yet\n")
+        assert (await client.ask("POST", GOOD)).problem["status"] == 503
+        process.send_signal(number)
+        assert await client.is_closed()
+    _, complaints = await asyncio.wait_for(process.communicate(), 10)
+    assert process.returncode == 0
+    assert b"Traceback" not in complaints
+
+    process = await start("--etcd", NOWHERE, "--listen", f"127.0.0.1:{port}")  # The same port, at once.
+    assert await listening_port(process) == port
+    process.terminate()
+    await process.communicate()
+
+
+async def test_taken_address_is_one_clear_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = await start("--etcd", NOWHERE, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+        _, complaint = await process.communicate()
+    assert process.returncode == 1
+    assert complaint.count(b"\n") == 1
+    assert b"TALLY_LISTEN" in complaint
+    assert b"in use" in complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "named"),
+    [
+        ([], 2, b"TALLY_ETCD"),
+        (["--etcd", NOWHERE, "--deadline-s", "0"], 1, b"TALLY_DEADLINE_S"),
+        (["--etcd", "nonsense"], 1, b"nonsense"),
+        (["--etcd", NOWHERE, "--cluster", "/"], 1, b"cluster"),
+    ],
+)
+async def test_wrong_setting_is_named(arguments: list[str], status: int, named: bytes) -> None:
+    process = await start(*arguments)
+    _, complaint = await process.communicate()
+    assert process.returncode == status
+    assert named in complaint
+    assert b"Traceback" not in complaint
+
+
+async def test_request_under_way_is_answered_at_the_end(app: App, backend: MemoryBackend) -> None:
+    http = HttpServer(app.answer, header_timeout_s=PATIENT_S, idle_timeout_s=PATIENT_S, connections=10)
+    listener = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    async with await RawClient.connect(port) as busy, await RawClient.connect(port) as idle:
+        backend.gate.clear()
+        await busy.send(POST + b"\r\n")
+        await until(lambda: backend.asked == 1)
+        app.stop()
+        listener.close()
+        ending = asyncio.create_task(finish_requests(http, 5))
+        assert await idle.is_closed()
+        with pytest.raises(ConnectionRefusedError):
+            await RawClient.connect(port)
+        backend.gate.set()
+        answer = await busy.answer()
+        assert (answer.status, answer.headers["connection"]) == (204, "close")
+        await ending
+
+
+async def test_end_does_not_wait_for_ever(app: App, backend: MemoryBackend) -> None:
+    http = HttpServer(app.answer, header_timeout_s=PATIENT_S, idle_timeout_s=PATIENT_S, connections=10)
+    listener = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0)
+    async with await RawClient.connect(listener.sockets[0].getsockname()[1]) as client:
+        backend.gate.clear()
+        await client.send(POST + b"\r\n")
+        await until(lambda: backend.asked == 1)
+        listener.close()
+        await asyncio.wait_for(finish_requests(http, 0.1), 2)
+        assert await client.is_closed()
+    backend.gate.set()

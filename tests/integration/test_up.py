@@ -1,0 +1,214 @@
+"""``tally up`` as a newcomer uses it: processes come, say how it goes, and are all gone at the end."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.support import commands
+from tests.support.etcd import EtcdServer, free_ports
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Up:
+    """One ``tally up`` in a process group of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process, http: str) -> None:
+        self.process = process
+        self.url = f"http://{http}"
+        self.said = ""
+
+    async def until(self, what: str, *, within_s: float = 60.0) -> str:
+        """Read stdout until a line has ``what`` in it; return all that was said so far."""
+        assert self.process.stdout
+        async with asyncio.timeout(within_s):
+            while what not in self.said:
+                line = await self.process.stdout.readline()
+                assert line, f"it ended: {self.said} {(await commands.finish(self.process)).err}"
+                self.said += line.decode()
+        return self.said
+
+    def pid_of(self, name: str) -> int:
+        """Return the process id that the table names."""
+        found = re.search(rf"^{name} +([0-9]+) ", self.said, re.MULTILINE)
+        assert found, self.said
+        return int(found[1])
+
+    async def end(self, what: signal.Signals = signal.SIGTERM) -> commands.Finished:
+        """Ask it to end, and see that it leaves nobody behind."""
+        self.process.send_signal(what)
+        done = await commands.finish(self.process)
+        assert not group_lives(self.process.pid), "it left a process behind"
+        return done
+
+
+def group_lives(group: int) -> bool:
+    """Say whether any process of this group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Ups:
+    """Starts ``tally up`` on free ports; whatever a test leaves is killed."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.started: list[Up] = []
+
+    async def start(self, *arguments: str) -> Up:
+        http = f"127.0.0.1:{free_ports(1)[0]}"
+        process = await commands.begin("up", "--http", http, "--data", str(self.data), *arguments, new_group=True)
+        self.started.append(Up(process, http))
+        return self.started[-1]
+
+    async def ready(self, *arguments: str) -> Up:
+        up = await self.start(*arguments)
+        await up.until("ready after")
+        return up
+
+    async def refused(self, *arguments: str) -> str:
+        """Start one that must not start; return its complaint."""
+        up = await self.start(*arguments)
+        done = await commands.finish(up.process)
+        assert done.status == 1
+        assert not group_lives(up.process.pid), "it left a process behind"
+        assert "Traceback" not in done.err
+        return done.err.splitlines()[-1]
+
+    async def kill_all(self) -> None:
+        for up in self.started:
+            if group_lives(up.process.pid):
+                os.killpg(up.process.pid, signal.SIGKILL)
+            await up.process.communicate()
+
+
+@pytest.fixture
+async def ups(tmp_path: Path) -> AsyncIterator[Ups]:
+    all_of_them = Ups(tmp_path / "data")
+    yield all_of_them
+    await all_of_them.kill_all()
+
+
+async def record_and_read(url: str, times: int) -> str:
+    now = int(time.time() * 1000)
+    async with aiohttp.ClientSession() as session:
+        for _ in range(times):
+            async with session.post(f"{url}/analytics?timestamp={now}&user=ann&click") as answer:
+                assert answer.status == 204
+        async with session.get(f"{url}/analytics?timestamp={now}") as answer:
+            return await answer.text()
+
+
+async def test_it_counts_says_what_runs_and_goes_on_with_its_data(ups: Ups) -> None:
+    up = await ups.ready("--shards", "2", "--hours-together", "8784")
+    for name in ("etcd", "s1", "s2", "gateway"):
+        os.kill(up.pid_of(name), 0)
+        assert f"logs/{name}.log" in up.said
+    assert up.said.count("curl ") == 2
+    assert await record_and_read(up.url, 2) == "unique_users,1\nclicks,2\nimpressions,0\n"
+
+    status = await commands.tally("status", "--output", "json", cwd=ups.data.parent)
+    assert status.status == 0, status.err
+    assert [(shard["id"], shard["alive"]) for shard in json.loads(status.out)["shards"]] == [("s1", True), ("s2", True)]
+
+    done = await up.end()
+    assert done.status == 0
+    assert "ending gateway, s1, s2, etcd" in done.err
+
+    again = await ups.ready("--shards", "2", "--hours-together", "8784")
+    assert "is there already" in again.said
+    # The hour may have changed meanwhile; the sum has not.
+    assert (await record_and_read(again.url, 1)) in {
+        "unique_users,1\nclicks,3\nimpressions,0\n",
+        "unique_users,1\nclicks,1\nimpressions,0\n",
+    }
+    assert (await again.end(signal.SIGINT)).status == 0
+
+
+async def test_old_data_is_not_used_with_other_settings(ups: Ups) -> None:
+    up = await ups.ready("--shards", "2")
+    assert "another `tally up` runs on it" in await ups.refused("--shards", "2")
+    await up.end()
+    assert "slots is 256, not 64" in await ups.refused("--shards", "2", "--slots", "64")
+    assert "--shards is 1; allowed: 2 or more" in await ups.refused("--shards", "1")
+
+
+async def test_when_one_dies_it_says_which_and_why_and_the_others_go_on(ups: Ups) -> None:
+    up = await ups.ready()
+    os.kill(up.pid_of("s2"), signal.SIGKILL)
+    assert up.process.stderr
+    async with asyncio.timeout(10):
+        said = [(await up.process.stderr.readline()).decode() for _ in range(3)]
+    assert said[0] == "s2 has ended: killed by SIGKILL. The others go on.\n"
+    assert "s2.log" in said[1]
+    assert re.search(r"start it again with: .*-m shard .*--id s2 ", said[2])
+    for name in ("etcd", "s1", "s3", "gateway"):
+        os.kill(up.pid_of(name), 0)
+    assert (await up.end()).status == 0
+
+
+async def test_killed_itself_it_takes_the_others_with_it(ups: Ups) -> None:
+    up = await ups.ready("--shards", "1")
+    up.process.kill()
+    await up.process.wait()
+    async with asyncio.timeout(30):
+        while group_lives(up.process.pid):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_second_ctrl_c_kills_a_process_that_does_not_end(ups: Ups) -> None:
+    up = await ups.ready("--shards", "1")
+    os.kill(up.pid_of("s1"), signal.SIGSTOP)
+    began = time.monotonic()
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.stderr
+    assert b"SIGINT received" in await up.process.stderr.readline()
+    await up.end(signal.SIGINT)
+    assert time.monotonic() - began < 8
+
+
+async def test_interrupted_while_it_starts_it_leaves_nobody(ups: Ups) -> None:
+    up = await ups.start()
+    await up.until("cluster 'default' made")
+    assert (await up.end()).status == 0
+
+
+async def test_an_address_in_use_is_refused_before_anything_starts(ups: Ups) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert f"can't listen on {address}: it is in use" in await ups.refused("--http", address)
+    assert not (ups.data / "logs").exists()
+
+
+async def test_more_copies_than_this_version_keeps_are_refused(ups: Ups) -> None:
+    assert "copies is 2; allowed: 1" in await ups.refused("--copies", "2")
+
+
+async def test_a_data_directory_that_can_not_be_is_refused(ups: Ups) -> None:
+    ups.data.parent.joinpath("file").touch()
+    ups.data = ups.data.parent / "file" / "data"
+    assert "--data is" in await ups.refused()
+
+
+async def test_an_etcd_that_does_not_answer_is_refused(ups: Ups) -> None:
+    assert "etcd does not answer at 127.0.0.1:1" in await ups.refused("--etcd", "127.0.0.1:1")
+
+
+async def test_with_an_etcd_of_the_operator_it_starts_none(ups: Ups) -> None:
+    with EtcdServer() as etcd:
+        up = await ups.ready("--shards", "1", "--etcd", etcd.endpoint)
+        assert not re.search("^etcd", up.said, re.MULTILINE)
+        assert (await record_and_read(up.url, 1)).startswith("unique_users,1\n")
+        assert (await up.end()).status == 0

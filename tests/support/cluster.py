@@ -1,0 +1,159 @@
+"""A real cluster for a test: etcd, shards and a gateway, each its own process, gone when the block ends."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+
+from tally.command.children import before_exec
+from tests.support import commands
+from tests.support.etcd import EtcdServer, free_ports
+
+GATEWAY: Final = "gateway"
+_READY_S: Final = 60.0
+_END_S: Final = 15.0
+_TAIL_LINES: Final = 40
+
+
+class Cluster:
+    """``async with Cluster(tmp_path) as cluster:`` gives one that is ready. When the block fails, it shows the logs."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        shards: int = 3,
+        slots: int = 256,
+        spread: int = 16,
+        hours_together: int = 24,
+        cluster: str = "default",
+    ) -> None:
+        self.etcd = EtcdServer()
+        self.name = cluster
+        self.shards = [f"s{number}" for number in range(1, shards + 1)]
+        self._directory = directory
+        self._ports = dict(zip([*self.shards, GATEWAY], free_ports(shards + 1), strict=True))
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._settings = [
+            *("--shards", str(shards), "--slots", str(slots), "--spread", str(spread)),
+            *("--hours-together", str(hours_together)),
+        ]
+
+    @property
+    def url(self) -> str:
+        """Where the gateway answers."""
+        return f"http://{self.address(GATEWAY)}"
+
+    def address(self, name: str) -> str:
+        """``host:port`` where a shard or the gateway listens; stays the same when it is started again."""
+        return f"127.0.0.1:{self._ports[name]}"
+
+    def pid(self, name: str) -> int:
+        """Return the process id of a shard or the gateway."""
+        return self._processes[name].pid
+
+    async def __aenter__(self) -> Self:
+        self.etcd.__enter__()
+        try:
+            made = await commands.tally("create", "--etcd", self.etcd.endpoint, "--cluster", self.name, *self._settings)
+            assert made.status == 0, made.err
+            for name in (*self.shards, GATEWAY):
+                self.start(name)
+            await self.wait_ready()
+        except BaseException as exc:
+            await self.__aexit__(type(exc), exc, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            print(self.logs())  # noqa: T201 - pytest shows it with the failure.
+        for name in (GATEWAY, *self.shards):
+            if name in self._processes:
+                self._end(self._processes.pop(name))
+        self.etcd.__exit__(kind, error, trace)
+
+    def start(self, name: str) -> None:
+        """Start a shard or the gateway, on the data that it left if it ran before."""
+        before = self._processes.get(name)
+        assert before is None or before.poll() is not None, f"{name} runs"
+        command = [sys.executable, "-m", *self._command(name)]
+        with self._log(name).open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                env=commands.environment(),
+                preexec_fn=before_exec(),  # noqa: PLW1509 - it calls nothing that takes a lock.
+            )
+
+    async def wait_ready(self) -> None:
+        """Wait until the gateway says that every slot serves."""
+        end = time.monotonic() + _READY_S
+        said = "nothing"
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0)) as session:
+            while time.monotonic() < end:
+                try:
+                    async with session.get(f"{self.url}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                        said = await answer.text()
+                except (aiohttp.ClientError, TimeoutError) as exc:
+                    said = str(exc)
+                ended = [name for name, process in self._processes.items() if process.poll() is not None]
+                assert not ended, f"{ended} ended before all were ready"
+                await asyncio.sleep(0.05)
+        raise AssertionError(f"not ready after {_READY_S} s: {said}")
+
+    def kill(self, name: str) -> None:
+        """End it without warning."""
+        self._processes[name].kill()
+        self._processes[name].wait(_END_S)
+
+    def stop(self, name: str) -> None:
+        """Stop its clock: connections stay open, nothing is answered."""
+        self._processes[name].send_signal(signal.SIGSTOP)
+
+    def cont(self, name: str) -> None:
+        """Let it go on."""
+        self._processes[name].send_signal(signal.SIGCONT)
+
+    def restart(self, name: str) -> None:
+        """Start it again after its end."""
+        self.start(name)
+
+    def terminate(self, name: str) -> int:
+        """End it in order; return its exit status."""
+        self._processes[name].terminate()
+        return self._processes[name].wait(_END_S)
+
+    def logs(self) -> str:
+        """Return the last lines of each process."""
+        parts = []
+        for name in self._processes:
+            lines = self._log(name).read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+            parts.append("\n".join((f"--- {name}", *lines)))
+        return "\n".join(parts)
+
+    def _command(self, name: str) -> list[str]:
+        shared = ["--etcd", self.etcd.endpoint, "--cluster", self.name, "--listen", self.address(name)]
+        if name == GATEWAY:
+            return ["gateway", *shared, "--map-file", str(self._directory / "map.json")]
+        return ["shard", *shared, "--id", name, "--data", str(self._directory / name)]
+
+    def _log(self, name: str) -> Path:
+        return self._directory / f"{name}.log"
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> None:
+        # How it ends in order has tests of its own; here it must only be gone.
+        process.kill()
+        process.wait(_END_S)

@@ -1,0 +1,280 @@
+"""The outbox: what is sent when, under which number, and what is never sent twice."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from tally.client.outbox import (
+    ATTEMPT_S,
+    BACKOFF_FIRST_S,
+    BACKOFF_MAX_S,
+    SUB_BATCH_EVENTS_MAX,
+    WRITER_IDLE_MAX_S,
+    SlotOutbox,
+    SubBatch,
+    backoff_s,
+)
+from tally.errors import Overloaded
+from tests.support.events import click
+
+LATER = 1e9
+"""A deadline that no test reaches."""
+
+MIDDLE = 0.5
+"""A jitter."""
+
+
+def numbered_writers() -> Iterator[bytes]:
+    return (bytes([number]) * 16 for number in itertools.count(1))
+
+
+def new_outbox(events_max: int = 8) -> SlotOutbox[str]:
+    return SlotOutbox(3, events_max=events_max, writers=numbered_writers(), ids=itertools.count(1))
+
+
+def add(outbox: SlotOutbox[str], *users: str, deadline: float = LATER) -> None:
+    """Add a click of each user, whose receipt is the user's name."""
+    for user in users:
+        outbox.add(click(user), deadline, user)
+
+
+def send(outbox: SlotOutbox[str], now: float = 0.0) -> SubBatch[str]:
+    batch = outbox.next_to_send(now)
+    assert batch is not None
+    return batch
+
+
+def settle(outbox: SlotOutbox[str], now: float = 0.0) -> None:
+    assert outbox.settle(send(outbox, now).id, now) is not None
+
+
+def receipts(batch: SubBatch[str] | None) -> list[str]:
+    assert batch is not None
+    return [entry.receipt for entry in batch.entries]
+
+
+def test_nothing_is_sent_while_nothing_waits() -> None:
+    outbox = new_outbox()
+    assert outbox.idle
+    assert not outbox.due(0.0)
+    assert outbox.next_to_send(0.0) is None
+
+
+def test_all_that_waits_is_sent_at_once_in_order() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann", "bob", "ann")
+    assert outbox.due(0.0)
+    batch = send(outbox)
+    assert receipts(batch) == ["ann", "bob", "ann"]
+    assert (batch.writer, batch.seq, batch.slot) == (bytes([1]) * 16, 1, 3)
+
+
+def test_sub_batch_has_at_most_a_thousand_events() -> None:
+    outbox = new_outbox(events_max=SUB_BATCH_EVENTS_MAX + 1)
+    add(outbox, *["ann"] * (SUB_BATCH_EVENTS_MAX + 1))
+    assert len(send(outbox).entries) == SUB_BATCH_EVENTS_MAX
+    settle(outbox, ATTEMPT_S)
+    assert len(send(outbox).entries) == 1
+
+
+def test_what_comes_while_a_sub_batch_is_in_doubt_waits_for_it() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    first = send(outbox)
+    add(outbox, "bob")
+    assert outbox.next_to_send(0.0) is None
+    assert outbox.in_doubt is first
+    assert receipts(outbox.settle(first.id, 0.0)) == ["ann"]
+    assert receipts(send(outbox)) == ["bob"]
+
+
+def test_numbers_are_1_2_3() -> None:
+    outbox = new_outbox()
+    for seq in (1, 2, 3):
+        add(outbox, "ann")
+        batch = send(outbox)
+        assert (batch.seq, batch.writer) == (seq, bytes([1]) * 16)
+        outbox.settle(batch.id, 0.0)
+
+
+def test_refused_sub_batch_is_sent_again_with_its_number() -> None:
+    """A refusal never gives a number back: the first attempt may still arrive."""
+    outbox = new_outbox()
+    add(outbox, "ann")
+    first = send(outbox)
+    add(outbox, "bob")
+    outbox.hold_off(first.id, 0.0, MIDDLE)
+    assert outbox.next_to_send(0.0) is None
+    assert not outbox.due(0.0)
+    assert outbox.due(BACKOFF_FIRST_S)
+    assert send(outbox, BACKOFF_FIRST_S) is first
+
+
+def test_sub_batch_without_an_answer_is_sent_again_after_the_attempt() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    first = send(outbox, 10.0)
+    assert not outbox.due(10.0 + ATTEMPT_S - 0.01)
+    assert outbox.due(10.0 + ATTEMPT_S)
+    assert send(outbox, 10.0 + ATTEMPT_S) is first
+
+
+def test_new_owner_is_sent_the_doubtful_sub_batch_at_once() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    first = send(outbox, 10.0)
+    outbox.hold_off(first.id, 10.0, MIDDLE)
+    outbox.send_again_now()
+    assert send(outbox, 10.0) is first
+
+
+def test_pauses_grow_while_refusals_come_and_begin_anew_after_an_answer() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    batch = send(outbox)
+    now, pauses = 0.0, []
+    for _ in range(7):
+        outbox.hold_off(batch.id, now, 1.0)
+        pauses.append(outbox._send_at - now)
+        now = outbox._send_at
+    assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0])
+    outbox.settle(batch.id, now)
+    add(outbox, "bob")
+    outbox.hold_off(send(outbox, now).id, now, 1.0)
+    assert outbox.due(now + BACKOFF_FIRST_S)
+
+
+@pytest.mark.parametrize("refusals", [1, 2, 5, 6, 100, 10_000])
+def test_backoff_stays_between_half_and_all_of_its_bound(refusals: int) -> None:
+    longest = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(refusals - 1, 20))
+    assert backoff_s(refusals, 0.0) == longest / 2
+    assert longest / 2 < backoff_s(refusals, 0.999) < longest
+
+
+def test_late_answer_settles_nothing() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    first = send(outbox)
+    outbox.settle(first.id, 0.0)
+    assert outbox.settle(first.id, 0.0) is None
+    add(outbox, "bob")
+    second = send(outbox)
+    assert outbox.settle(first.id, 0.0) is None
+    assert outbox.give_up(first.id, 0.0) is None
+    assert outbox.in_doubt is second
+    assert second.writer == first.writer
+
+
+def test_late_refusal_does_not_hold_off_the_next_sub_batch() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    first = send(outbox)
+    outbox.settle(first.id, 0.0)
+    add(outbox, "bob")
+    send(outbox)
+    outbox.hold_off(first.id, 100.0, MIDDLE)
+    assert outbox.due(ATTEMPT_S)
+
+
+def test_event_past_its_deadline_is_dropped_before_it_is_numbered() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann", deadline=1.0)
+    add(outbox, "bob", deadline=2.0)
+    assert outbox.expire(0.9) == ([], [])
+    assert outbox.expire(1.0) == (["ann"], [])
+    assert receipts(send(outbox, 1.0)) == ["bob"]
+
+
+def test_event_in_doubt_past_its_deadline_is_reported_once_and_still_sent() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann", deadline=1.0)
+    add(outbox, "bob", deadline=2.0)
+    first = send(outbox)
+    assert outbox.expire(1.0) == ([], ["ann"])
+    assert outbox.expire(1.5) == ([], [])
+    assert outbox.expire(2.0) == ([], ["bob"])
+    assert outbox.expire(LATER) == ([], [])
+    assert send(outbox, ATTEMPT_S) is first
+
+
+def test_overdue_events_of_the_next_sub_batch_are_reported_too() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann", deadline=1.0)
+    settled = send(outbox)
+    outbox.expire(1.0)
+    outbox.settle(settled.id, 1.0)
+    add(outbox, "bob", deadline=2.0)
+    send(outbox, 1.0)
+    assert outbox.expire(2.0) == ([], ["bob"])
+
+
+def test_dropped_events_leave_no_gap_in_the_numbers() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann", deadline=1.0)
+    outbox.expire(1.0)
+    assert outbox.idle
+    add(outbox, "bob")
+    assert send(outbox, 1.0).seq == 1
+
+
+def test_giving_up_goes_on_as_a_new_writer_from_1() -> None:
+    """Under the old name the lost sub-batch could still arrive, and be taken for the next one."""
+    outbox = new_outbox()
+    add(outbox, "ann")
+    settle(outbox)
+    add(outbox, "bob")
+    second = send(outbox)
+    assert receipts(outbox.give_up(second.id, 0.0)) == ["bob"]
+    assert outbox.idle
+    add(outbox, "eve")
+    third = send(outbox)
+    assert (second.writer, second.seq) == (bytes([1]) * 16, 2)
+    assert (third.writer, third.seq) == (bytes([2]) * 16, 1)
+
+
+def test_idle_writer_is_renewed_before_shards_forget_it() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    settle(outbox)
+    add(outbox, "bob")
+    assert send(outbox, WRITER_IDLE_MAX_S).writer == bytes([1]) * 16
+    settle(outbox, WRITER_IDLE_MAX_S + ATTEMPT_S)
+    add(outbox, "eve")
+    renewed = send(outbox, 2 * WRITER_IDLE_MAX_S + ATTEMPT_S + 1)
+    assert (renewed.writer, renewed.seq) == (bytes([2]) * 16, 1)
+
+
+def test_doubtful_sub_batch_keeps_its_writer_however_long_it_takes() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    first = send(outbox)
+    assert send(outbox, 3 * WRITER_IDLE_MAX_S) is first
+
+
+def test_full_queue_refuses_the_next_event() -> None:
+    outbox = new_outbox(events_max=2)
+    add(outbox, "ann", "bob")
+    assert outbox.room() == 0
+    with pytest.raises(Overloaded):
+        add(outbox, "eve")
+    assert receipts(send(outbox)) == ["ann", "bob"]
+
+
+def test_events_in_doubt_take_no_room_in_the_queue() -> None:
+    outbox = new_outbox(events_max=2)
+    add(outbox, "ann", "bob")
+    send(outbox)
+    assert outbox.room() == 2
+    add(outbox, "eve", "dan")
+    assert not outbox.idle
+
+
+def test_ids_differ_between_outboxes_that_share_them() -> None:
+    ids = itertools.count(1)
+    boxes: list[SlotOutbox[str]] = [
+        SlotOutbox(slot, events_max=8, writers=numbered_writers(), ids=ids) for slot in (1, 2)
+    ]
+    for outbox in boxes:
+        add(outbox, "ann")
+    assert send(boxes[0]).id != send(boxes[1]).id

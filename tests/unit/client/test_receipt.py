@@ -1,0 +1,64 @@
+"""Receipts: what a caller with several events is told, and when."""
+
+import asyncio
+
+import pytest
+
+from tally.client.receipt import Receipt
+from tally.errors import InDoubt, InvalidEvent, Unavailable
+from tally.event import Refusal
+
+
+def new_receipt(events: int) -> Receipt:
+    return Receipt(events, asyncio.get_running_loop())
+
+
+async def test_caller_is_told_when_the_last_of_its_events_is_counted() -> None:
+    receipt = new_receipt(3)
+    receipt.settle(Refusal.COUNTED)
+    receipt.settle(Refusal.COUNTED)
+    assert not receipt.future.done()
+    receipt.settle(Refusal.COUNTED)
+    assert receipt.future.result() is None
+
+
+async def test_refused_event_fails_the_group_once_every_fate_is_known() -> None:
+    receipt = new_receipt(2)
+    receipt.settle(Refusal.USER_EMPTY)
+    assert not receipt.future.done()
+    receipt.settle(Refusal.COUNTED)
+    with pytest.raises(InvalidEvent, match="user must not be empty"):
+        receipt.future.result()
+
+
+async def test_event_in_doubt_fails_the_group_at_once() -> None:
+    receipt = new_receipt(2)
+    receipt.fail(InDoubt())
+    with pytest.raises(InDoubt):
+        receipt.future.result()
+
+
+async def test_first_failure_is_the_one_that_is_told() -> None:
+    receipt = new_receipt(2)
+    receipt.fail(Unavailable("the first"))
+    receipt.fail(InDoubt())
+    with pytest.raises(Unavailable, match="the first"):
+        receipt.future.result()
+
+
+async def test_answers_after_a_failure_change_nothing() -> None:
+    receipt = new_receipt(2)
+    receipt.fail(InDoubt())
+    receipt.settle(Refusal.COUNTED)
+    receipt.settle(Refusal.COUNTED)
+    assert isinstance(receipt.future.exception(), InDoubt)
+
+
+async def test_caller_that_went_away_is_told_nothing() -> None:
+    settled, failed = new_receipt(1), new_receipt(1)
+    settled.future.cancel()
+    failed.future.cancel()
+    settled.settle(Refusal.COUNTED)
+    failed.fail(InDoubt())
+    assert settled.future.cancelled()
+    assert failed.future.cancelled()

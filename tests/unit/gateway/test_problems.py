@@ -1,0 +1,59 @@
+"""Problems as RFC 9457 wants them, and which malformed HTTP gets which."""
+
+import json
+from http import HTTPStatus
+
+import pytest
+from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, BadStatusLine, HttpProcessingError, LineTooLong
+
+from gateway.malformed import HEADER_BYTES_MAX, TARGET_BYTES_MAX, refusal_of_error
+from gateway.problems import Refused, invalid_event, problem, refused
+from tally.errors import InvalidEvent
+
+
+def test_problem_is_one_line_that_names_the_parameter() -> None:
+    response = invalid_event(InvalidEvent("user", "must not be empty"))
+    assert isinstance(response.body, bytes)
+    assert response.body.count(b"\n") == 1
+    assert json.loads(response.body) == {
+        "type": "about:blank",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "user must not be empty",
+        "parameter": "user",
+    }
+    assert response.content_type == "application/problem+json"
+
+
+def test_odd_name_of_a_parameter_stays_one_line() -> None:
+    response = invalid_event(InvalidEvent("a\r\nb\u2028\ufffd", "is not a parameter here"))
+    assert isinstance(response.body, bytes)
+    assert len(response.body.splitlines()) == 1
+    assert response.body.isascii()
+
+
+def test_only_unavailable_says_when_to_come_again() -> None:
+    assert problem(HTTPStatus.SERVICE_UNAVAILABLE, "no").headers["Retry-After"] == "1"
+    assert "Retry-After" not in problem(HTTPStatus.BAD_REQUEST, "no").headers
+
+
+def test_refusal_closes_the_connection() -> None:
+    assert refused(Refused(HTTPStatus.REQUEST_TIMEOUT, "too slow")).keep_alive is False
+    assert problem(HTTPStatus.BAD_REQUEST, "no").keep_alive is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (LineTooLong(b"GET /ann", TARGET_BYTES_MAX), 414),
+        (LineTooLong(b"cookie", HEADER_BYTES_MAX), 431),
+        (BadHttpMessage("Too many headers received"), 431),
+        (BadHttpMessage("Missing 'Host' header in request."), 400),
+        (BadHttpMethod("ann"), 400),
+        (BadStatusLine("ann"), 400),
+    ],
+)
+def test_malformed_input_is_refused_without_being_quoted(error: HttpProcessingError, status: int) -> None:
+    refusal = refusal_of_error(error)
+    assert refusal.status == status
+    assert "ann" not in refusal.detail

@@ -1,0 +1,47 @@
+"""Settings that can't be used are refused by the name of their variable."""
+
+from typing import Any
+
+import pytest
+
+from gateway.settings import GatewaySettings
+from tally.cluster.etcd import EtcdSettings
+from tally.cluster.keys import Keys
+from tally.errors import ConfigError
+
+
+def settings(**more: Any) -> GatewaySettings:
+    return GatewaySettings(etcd=EtcdSettings(endpoints=("127.0.0.1:2379",)), keys=Keys("default"), **more)
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1:8080", ("127.0.0.1", 8080)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:80", ("::1", 80)),
+    ],
+)
+def test_address(listen: str, address: tuple[str, int]) -> None:
+    assert settings(listen=listen).address == address
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("listen", "8080"),
+        ("listen", "127.0.0.1:65536"),
+        ("listen", "http://127.0.0.1:80"),
+        ("queue_events", 0),
+        ("slot_queue_events", 10_001),
+        ("reads_waiting", 0),
+        ("deadline_s", 0),
+        ("deadline_s", float("nan")),
+        ("header_timeout_s", 0),
+        ("idle_timeout_s", -1),
+        ("connections", 0),
+    ],
+)
+def test_refused_setting_is_named(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"TALLY_{name.upper()}"):
+        settings(**{name: value})

@@ -1,0 +1,1 @@
+"""Tests of what a shard decides: no socket, disk or sleep."""
