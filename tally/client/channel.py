@@ -21,6 +21,8 @@ CLIENT_OPTIONS: Final[Sequence[tuple[str, int]]] = [
     *_BOTH,
     # Whether a call may be repeated is decided by the outbox, which numbers what it sends.
     ("grpc.enable_retries", 0),
+    # Shards are reached directly, whatever http_proxy says.
+    ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),

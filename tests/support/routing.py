@@ -6,7 +6,7 @@ from typing import Final
 from protos.tally.internal.v1 import node_pb2
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
-from tests.support import clusters
+from tests.support import cluster_values
 
 SHARDS: Final = ("s0", "s1", "s2")
 
@@ -15,7 +15,7 @@ SHARDS: Final = ("s0", "s1", "s2")
 class Surroundings:
     """A small cluster with a map, whose links only note that they were woken."""
 
-    state: ClusterState = field(default_factory=lambda: clusters.state(mapped=True))
+    state: ClusterState = field(default_factory=lambda: cluster_values.state(mapped=True))
     woken: set[str] = field(default_factory=set)
     unreachable: set[str] = field(default_factory=set)
     rereads: int = 0

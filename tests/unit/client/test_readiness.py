@@ -6,7 +6,7 @@ import pytest
 
 from tally.client.readiness import not_serving, reasons
 from tally.cluster.slot_map import SlotMap, SlotRow
-from tests.support import clusters
+from tests.support import cluster_values
 
 # Slots 0 to 3: s1 has 0 and 1, s2 has 2, s3 has 3.
 ROWS = SlotMap(tuple(SlotRow(2, shard, {shard: "00" * 16}) for shard in ("s1", "s1", "s2", "s3")))
@@ -34,14 +34,14 @@ def test_each_shard_that_falls_short_has_its_line(
 
 
 async def test_cluster_without_a_map_says_how_many_shards_are_there() -> None:
-    state = clusters.state(alive=("s0",))
+    state = cluster_values.state(alive=("s0",))
     assert await not_serving(state, {}) == ["there is no map yet: 1 of 3 shards are there"]
 
 
 async def test_shard_that_has_no_address_does_not_answer() -> None:
-    state = clusters.state(mapped=True)
+    state = cluster_values.state(mapped=True)
     assert await not_serving(state, {}) == [
-        "shard s0 does not answer: 3 slots",
+        "shard s0 does not answer: 2 slots",
         "shard s1 does not answer: 3 slots",
-        "shard s2 does not answer: 2 slots",
+        "shard s2 does not answer: 3 slots",
     ]

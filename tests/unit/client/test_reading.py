@@ -10,7 +10,7 @@ from tally.client.outbox import ATTEMPT_S, BACKOFF_MAX_S
 from tally.client.reading import MESSAGE_READS_MAX, Reading
 from tally.errors import Overloaded, Unavailable
 from tally.hashing import slot_of
-from tests.support import clusters
+from tests.support import cluster_values
 from tests.support.events import HOUR
 from tests.support.routing import SHARDS, Surroundings
 
@@ -109,7 +109,7 @@ async def test_bucket_that_has_moved_is_read_from_its_new_owner_and_no_other_aga
     bench = Bench()
     future = bench.read()
     asked = bench.asked()
-    slot = slot_of(HOUR, 0, clusters.SMALL)
+    slot = slot_of(HOUR, 0, cluster_values.SMALL)
     old_owner = bench.around.row(slot).primary
     for shard, (wire,) in asked.items():
         refused = (0,) if shard == old_owner else ()
@@ -197,11 +197,11 @@ async def test_broken_link_is_asked_again_after_a_pause() -> None:
 
 async def test_read_waits_for_the_first_map() -> None:
     bench = Bench()
-    bench.around.state = clusters.state()
+    bench.around.state = cluster_values.state()
     future = bench.read()
     bench.reading.tick(0.0)
     assert bench.asked() == {}
-    bench.around.state = clusters.state(mapped=True)
+    bench.around.state = cluster_values.state(mapped=True)
     bench.reading.tick(0.05)
     bench.answer_all()
     assert future.result() == counts(4)

@@ -10,7 +10,7 @@ from tally.client.receipt import Receipt
 from tally.client.writing import MESSAGE_EVENTS_MAX, Writing, fresh_writers
 from tally.errors import InDoubt, InvalidEvent, Overloaded, Unavailable
 from tally.event import Event, Refusal
-from tests.support import clusters
+from tests.support import cluster_values
 from tests.support.events import HOUR, click, impression, slot_of_event, users_of_slot
 from tests.support.routing import SHARDS, Surroundings, answer_to
 
@@ -60,7 +60,7 @@ class Bench:
 async def test_event_goes_to_the_primary_of_its_slot_and_is_done_with_its_answer() -> None:
     bench = Bench()
     event = impression("Zoë")
-    slot = slot_of_event(event, clusters.SMALL)
+    slot = slot_of_event(event, cluster_values.SMALL)
     future = bench.record(event)
     assert bench.around.woken == {bench.owner(slot)}
     (batch,) = bench.message(bench.owner(slot))
@@ -120,27 +120,14 @@ async def test_not_owner_rereads_the_map_and_goes_to_the_new_owner_with_the_same
 
 async def test_other_slots_keep_their_answers_when_one_has_moved() -> None:
     bench = Bench()
-    slots = [slot for slot in range(clusters.SMALL.slots) if bench.owner(slot) == "s0"]
-    users = [user for slot in range(8) for user in users_for(slot)]
-    for user in users:
-        bench.record(click(user))
-    batches = bench.message("s0")
-    assert len(batches) >= 2
-    assert {batch.slot for batch in batches} <= set(slots)
-    moved, stays = batches[0], batches[1]
+    bench.record(*[click(f"u{number}") for number in range(20)])
+    moved, *others = bench.messages()
     bench.writing.answer(answer_to(moved, node_pb2.OUTCOME_NOT_OWNER, epoch=2), 0.0)
-    bench.writing.answer(answer_to(stays, node_pb2.OUTCOME_OK), 0.0)
-    bench.around.move(moved.slot, "s1")
+    for batch in others:
+        bench.writing.answer(answer_to(batch, node_pb2.OUTCOME_OK), 0.0)
+    bench.around.move(moved.slot, bench.other(moved.slot))
     bench.writing.map_changed()
-    assert stays.id not in {batch.id for batch in bench.messages()}
-
-
-def users_for(slot: int) -> list[str]:
-    """Return a user of a slot; none if the hour has no bucket there."""
-    try:
-        return users_of_slot(slot, 1, clusters.SMALL)
-    except StopIteration:
-        return []
+    assert [batch.id for batch in bench.messages()] == [moved.id]
 
 
 async def test_not_ready_is_sent_again_after_a_pause_without_reading_the_map() -> None:
@@ -245,9 +232,9 @@ async def test_full_queue_takes_all_events_of_a_call_or_none() -> None:
 
 async def test_full_slot_takes_all_events_of_a_call_or_none() -> None:
     bench = Bench(slot_queue_events=2)
-    slot = slot_of_event(click("ann"), clusters.SMALL)
-    crowd = [click(user) for user in users_of_slot(slot, 3, clusters.SMALL)]
-    elsewhere = next(click(f"u{n}") for n in range(100) if slot_of_event(click(f"u{n}"), clusters.SMALL) != slot)
+    slot = slot_of_event(click("ann"), cluster_values.SMALL)
+    crowd = [click(user) for user in users_of_slot(slot, 3, cluster_values.SMALL)]
+    elsewhere = next(click(f"u{n}") for n in range(100) if slot_of_event(click(f"u{n}"), cluster_values.SMALL) != slot)
     with pytest.raises(Overloaded):
         bench.record(elsewhere, *crowd)
     assert bench.messages() == []
@@ -258,8 +245,8 @@ async def test_full_slot_takes_all_events_of_a_call_or_none() -> None:
 
 async def test_full_slot_refuses_a_single_event_and_counts_no_room_for_it() -> None:
     bench = Bench(queue_events=3, slot_queue_events=1)
-    slot = slot_of_event(click("ann"), clusters.SMALL)
-    crowd = [click(user) for user in users_of_slot(slot, 2, clusters.SMALL)]
+    slot = slot_of_event(click("ann"), cluster_values.SMALL)
+    crowd = [click(user) for user in users_of_slot(slot, 2, cluster_values.SMALL)]
     bench.record(crowd[0])
     for _ in range(5):
         with pytest.raises(Overloaded, match=f"slot {slot} is full"):
@@ -303,11 +290,11 @@ async def test_event_past_its_deadline_is_dropped_even_if_no_tick_came_in_betwee
 
 async def test_event_waits_for_the_first_map() -> None:
     bench = Bench()
-    bench.around.state = clusters.state()
+    bench.around.state = cluster_values.state()
     bench.record(click("ann"))
     bench.writing.tick(0.0)
     assert bench.messages() == []
-    bench.around.state = clusters.state(mapped=True)
+    bench.around.state = cluster_values.state(mapped=True)
     bench.writing.map_changed()
     assert bench.sent().seq == 1
 
@@ -352,10 +339,10 @@ async def test_broken_link_of_the_old_owner_does_not_hold_up_the_new_one() -> No
 
 async def test_message_is_bounded_and_the_rest_comes_with_the_next_one() -> None:
     bench = Bench(queue_events=100_000, slot_queue_events=10_000)
-    owned = [slot for slot in range(clusters.SMALL.slots) if bench.owner(slot) == "s0"]
+    owned = [slot for slot in range(cluster_values.SMALL.slots) if bench.owner(slot) == "s0"]
     hours = range(HOUR, HOUR + 24 * 400, 24)  # Every day starts at another slot.
     events = [click("ann", hour) for hour in hours]
-    mine = [event for event in events if slot_of_event(event, clusters.SMALL) in owned]
+    mine = [event for event in events if slot_of_event(event, cluster_values.SMALL) in owned]
     for _ in range(10_000 // len(mine)):
         for event in mine:
             bench.record(event)

@@ -1,0 +1,66 @@
+"""One copy of a slot for tests, over a dictionary instead of a store."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from shard.keys import CopyRecord, WriterRow, writer_range
+from shard.op import Op, SubBatch, count, keys_to_read, locate, wants_sweep
+from tally.event import Event
+from tally.hashing import Shape
+from tests.support import cluster_values
+
+NOW_MS: Final = 1_720_000_000_000
+ANN: Final = b"writer of ann..."
+BOB: Final = b"writer of bob..."
+
+
+def sub_batch(writer: bytes, seq: int, *events: Event) -> SubBatch:
+    """Return what a writer sends."""
+    return SubBatch(
+        writer,
+        seq,
+        tuple(event.hour for event in events),
+        tuple(event.user for event in events),
+        bytes(event.kind for event in events),
+    )
+
+
+class DictCopy:
+    """What a copy of one slot has stored, and how ops change it."""
+
+    def __init__(self, slot: int, *, shape: Shape = cluster_values.SMALL, epoch: int = 1) -> None:
+        self.slot = slot
+        self.shape = shape
+        self.record = CopyRecord(generation=7, incarnation=bytes(16), epoch=epoch)
+        self.stored: dict[bytes, bytes] = {}
+
+    def op(self, *batches: SubBatch, now_ms: int = NOW_MS) -> Op:
+        """Build the op of these sub-batches; nothing is stored."""
+        located = [locate(batch, self.slot, self.record.generation, self.shape) for batch in batches]
+        found = {key: self.stored.get(key) for key in keys_to_read(located)}
+        writers = None
+        if wants_sweep(self.record, located, found, now_ms):
+            start, end = writer_range(self.record.generation)
+            writers = {key: value for key, value in self.stored.items() if start <= key < end}
+        return count(self.slot, self.record, located, found, now_ms=now_ms, writers=writers)
+
+    def commit(self, op: Op) -> None:
+        """Store what an op writes."""
+        self.stored.update(op.puts)
+        for key in op.deletes:
+            del self.stored[key]
+        self.record = op.record
+
+    def apply(self, *batches: SubBatch, now_ms: int = NOW_MS) -> Op:
+        """Build an op and store it."""
+        op = self.op(*batches, now_ms=now_ms)
+        self.commit(op)
+        return op
+
+    def rows(self, kind: bytes) -> dict[bytes, bytes]:
+        """Return what is stored under one kind of keys: ``b"h"``, ``b"u"``, ``b"w"``."""
+        return {key: value for key, value in self.stored.items() if key.startswith(kind)}
+
+    def writers(self) -> Sequence[WriterRow]:
+        """Return the rows of all writers."""
+        return [WriterRow.decode(value) for value in self.rows(b"w").values()]

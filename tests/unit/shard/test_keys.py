@@ -1,0 +1,99 @@
+"""What stands in RocksDB: values to bytes and back, and keys that sort as their numbers do."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shard.keys import (
+    HEARTBEAT_KEY,
+    RECORDS,
+    CopyRecord,
+    Counts,
+    WriterRow,
+    cell_key,
+    record_key,
+    slot_of_record,
+    user_key,
+    writer_key,
+    writer_range,
+)
+from tally.errors import StoreCorrupt
+from tally.event import HOUR_MAX
+from tally.hashing import SLOTS_MAX
+
+u64 = st.integers(0, 2**64 - 1)
+u32 = st.integers(0, 2**32 - 1)
+sixteen = st.binary(min_size=16, max_size=16)
+generations = st.integers(0, 2**32 - 2)
+hours = st.integers(0, HOUR_MAX)
+buckets = st.integers(0, SLOTS_MAX - 1)
+cells = st.tuples(generations, hours, buckets)
+
+
+@given(st.builds(Counts, u64, u64, u64))
+def test_counts_are_read_as_they_were_written(counts: Counts) -> None:
+    assert Counts.decode(counts.encode()) == counts
+
+
+def test_cell_that_was_never_written_has_no_counts() -> None:
+    assert Counts.decode(None) == Counts(0, 0, 0)
+
+
+@given(st.builds(WriterRow, u64, u64, sixteen, st.binary(max_size=1000)))
+def test_writer_row_is_read_as_it_was_written(row: WriterRow) -> None:
+    assert WriterRow.decode(row.encode()) == row
+
+
+@given(st.builds(CopyRecord, u32, sixteen, u64, u64, u64, sixteen, u32, u64, u64))
+def test_record_of_a_copy_is_read_as_it_was_written(record: CopyRecord) -> None:
+    assert CopyRecord.decode(record.encode()) == record
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_corruption_and_not_a_number(value: bytes) -> None:
+    if len(value) != 24:
+        with pytest.raises(StoreCorrupt, match="counts of a cell"):
+            Counts.decode(value)
+    if len(value) < 32:
+        with pytest.raises(StoreCorrupt, match="row of a writer"):
+            WriterRow.decode(value)
+    if len(value) != len(CopyRecord(1, bytes(16), 1).encode()):
+        with pytest.raises(StoreCorrupt, match="record of a copy"):
+            CopyRecord.decode(value)
+
+
+def test_stored_bytes_stay_what_they_are() -> None:
+    """Data on disk depends on them."""
+    assert Counts(1, 2, 3).encode().hex() == "000000000000000100000000000000020000000000000003"
+    assert cell_key(1, 478_000, 5).hex() == "68" + "00000001" + "00074b30" + "0005"
+    assert user_key(cell_key(1, 478_000, 5), b"ann").hex() == "75" + "00000001" + "00074b30" + "0005" + "616e6e"
+    assert writer_key(1, bytes(16)).hex() == "77" + "00000001" + "00" * 16
+    assert record_key(258).hex() == "63" + "0102"
+
+
+@given(cells, cells)
+def test_cells_sort_by_generation_hour_and_bucket(one: tuple[int, int, int], other: tuple[int, int, int]) -> None:
+    assert (cell_key(*one) < cell_key(*other)) == (one < other)
+
+
+@given(st.tuples(cells, st.binary(min_size=1, max_size=256)), st.tuples(cells, st.binary(min_size=1, max_size=256)))
+def test_users_of_different_cells_or_names_have_different_keys(
+    one: tuple[tuple[int, int, int], bytes], other: tuple[tuple[int, int, int], bytes]
+) -> None:
+    keys = [user_key(cell_key(*cell), user) for cell, user in (one, other)]
+    assert (keys[0] == keys[1]) == (one == other)
+
+
+@given(generations, sixteen, generations)
+def test_range_of_writers_holds_those_of_one_generation(generation: int, writer: bytes, other: int) -> None:
+    start, end = writer_range(generation)
+    assert (start <= writer_key(other, writer) < end) == (other == generation)
+
+
+@given(st.integers(0, SLOTS_MAX - 1))
+def test_range_of_records_holds_every_slot_and_nothing_else(slot: int) -> None:
+    start, end = RECORDS
+    assert start <= record_key(slot) < end
+    assert slot_of_record(record_key(slot)) == slot
+    others = (HEARTBEAT_KEY, cell_key(0, 0, 0), user_key(cell_key(0, 0, 0), b"a"), writer_key(0, bytes(16)))
+    assert not any(start <= key < end for key in others)
