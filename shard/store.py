@@ -108,29 +108,34 @@ class Store:
         Raises:
             StoreFailed: RocksDB can't write, or is stalled for too long. What was written is unknown.
         """
-        batch = WriteBatch(raw_mode=True)
+        together: list[Changes] = []
+        entries = 0
         for changes in groups:
-            for key, value in changes.puts:
-                batch.put(key, value)
-            for key in changes.deletes:
-                batch.delete(key)
-            if batch.len() >= WRITE_ENTRIES:
-                self._write(batch)
-                batch = WriteBatch(raw_mode=True)
-        if not batch.is_empty():
-            self._write(batch)
+            together.append(changes)
+            entries += len(changes.puts) + len(changes.deletes)
+            if entries >= WRITE_ENTRIES:
+                self._write(together)
+                together, entries = [], 0
+        if entries:
+            self._write(together)
 
-    def _write(self, batch: WriteBatch) -> None:
+    def _write(self, groups: Sequence[Changes]) -> None:
         give_up_at = time.monotonic() + STALL_MAX_S
         while True:
             try:
-                return self._write_once(batch)
+                return self._write_once(groups)
             except StoreBusy as exc:
                 if time.monotonic() >= give_up_at:
                     raise StoreFailed(f"stalled for {STALL_MAX_S:.0f} s") from exc
                 time.sleep(STALL_PAUSE_S)
 
-    def _write_once(self, batch: WriteBatch) -> None:
+    def _write_once(self, groups: Sequence[Changes]) -> None:
+        batch = WriteBatch(raw_mode=True)  # A new one each time: a write uses it up, also one that failed.
+        for changes in groups:
+            for key, value in changes.puts:
+                batch.put(key, value)
+            for key in changes.deletes:
+                batch.delete(key)
         try:
             self._db.write(batch, self._write_options)
         except Exception as exc:

@@ -7,7 +7,7 @@ from shard.keys import CopyRecord, WriterRow, writer_range
 from shard.op import Op, SubBatch, count, keys_to_read, locate, wants_sweep
 from tally.event import Event
 from tally.hashing import Shape
-from tests.support import cluster_values
+from tests.support.cluster_values import SMALL
 
 NOW_MS: Final = 1_720_000_000_000
 ANN: Final = b"writer of ann..."
@@ -28,7 +28,7 @@ def sub_batch(writer: bytes, seq: int, *events: Event) -> SubBatch:
 class DictCopy:
     """What a copy of one slot has stored, and how ops change it."""
 
-    def __init__(self, slot: int, *, shape: Shape = cluster_values.SMALL, epoch: int = 1) -> None:
+    def __init__(self, slot: int, *, shape: Shape = SMALL, epoch: int = 1) -> None:
         self.slot = slot
         self.shape = shape
         self.record = CopyRecord(generation=7, incarnation=bytes(16), epoch=epoch)

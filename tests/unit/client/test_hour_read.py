@@ -54,11 +54,12 @@ def test_each_shard_is_asked_once_for_all_its_buckets_with_their_epochs() -> Non
 def test_numbers_are_there_when_every_bucket_is_in() -> None:
     read = new_read()
     first, second = read.next_asks(TWO_SHARDS, 0.0)
-    assert read.counts is None
+    found = [read.counts]
     read.answer(second.id, HourCounts(1, 2, 3), (), 0.0, MIDDLE)
-    assert read.counts is None
+    found.append(read.counts)
     read.answer(first.id, HourCounts(10, 20, 30), (), 0.0, MIDDLE)
-    assert read.counts == HourCounts(11, 22, 33)
+    found.append(read.counts)
+    assert found == [None, None, HourCounts(11, 22, 33)]
     assert read.next_asks(TWO_SHARDS, 100.0) == []
 
 

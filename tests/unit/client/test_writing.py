@@ -130,6 +130,18 @@ async def test_other_slots_keep_their_answers_when_one_has_moved() -> None:
     assert [batch.id for batch in bench.messages()] == [moved.id]
 
 
+async def test_what_waits_for_the_old_owner_is_not_sent_there_any_more() -> None:
+    bench = Bench()
+    bench.record(click("ann"))
+    slot = slot_of_event(click("ann"), cluster_values.SMALL)
+    old_owner, new_owner = bench.owner(slot), bench.other(slot)
+    bench.around.move(slot, new_owner)
+    bench.writing.map_changed()
+    assert bench.message(old_owner) == []
+    (batch,) = bench.message(new_owner)
+    assert (batch.seq, batch.epoch) == (1, 2)
+
+
 async def test_not_ready_is_sent_again_after_a_pause_without_reading_the_map() -> None:
     bench = Bench()
     bench.record(click("ann"))

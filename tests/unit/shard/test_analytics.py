@@ -15,7 +15,8 @@ def wire(
 
 
 def test_kinds_on_the_wire_are_the_kinds_that_are_stored() -> None:
-    assert (analytics_pb2.KIND_CLICK, analytics_pb2.KIND_IMPRESSION) == (Kind.CLICK, Kind.IMPRESSION)
+    on_the_wire = {name.removeprefix("KIND_"): number for name, number in analytics_pb2.Kind.items()}
+    assert on_the_wire == {"UNSPECIFIED": 0} | {kind.name: int(kind) for kind in Kind}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from shard.keys import Counts, WriterRow, cell_key, record_key, user_key, writer
 from shard.op import SWEEP_EVERY_MS, WRITER_IDLE_MS, WRITERS_MAX, Answer, Op, SubBatch
 from tally.event import HOUR_MAX, Event, Kind, Refusal
 from tally.hashing import bucket_of
-from tests.support import cluster_values
+from tests.support.cluster_values import SMALL
 from tests.support.copies import ANN, BOB, NOW_MS, DictCopy, sub_batch
 from tests.support.events import HOUR, click, impression, slot_of_event, users_of_slot
 
@@ -20,10 +20,10 @@ OUT_OF_ORDER = Answer(node_pb2.OUTCOME_OUT_OF_ORDER)
 CONTENT_DIFFERS = Answer(node_pb2.OUTCOME_CONTENT_DIFFERS)
 NOT_READY = Answer(node_pb2.OUTCOME_NOT_READY)
 
-SLOT = slot_of_event(click("u0"), cluster_values.SMALL)
-U0, U1, U2 = users_of_slot(SLOT, 3, cluster_values.SMALL)
-ELSEWHERE = next(f"u{n}" for n in range(100) if slot_of_event(click(f"u{n}"), cluster_values.SMALL) != SLOT)
-BUCKET = bucket_of(HOUR, U0.encode(), cluster_values.SMALL)
+SLOT = slot_of_event(click("u0"), SMALL)
+U0, U1, U2 = users_of_slot(SLOT, 3, SMALL)
+ELSEWHERE = next(f"u{n}" for n in range(100) if slot_of_event(click(f"u{n}"), SMALL) != SLOT)
+BUCKET = bucket_of(HOUR, U0.encode(), SMALL)
 
 
 @pytest.fixture
@@ -165,10 +165,8 @@ def test_sub_batch_of_refused_events_alone_uses_its_number(copy: DictCopy) -> No
 
 def test_event_of_another_slot_is_refused_by_every_slot_but_its_own() -> None:
     event = click(ELSEWHERE)
-    counted = [
-        slot for slot in range(cluster_values.SMALL.slots) if DictCopy(slot).op(sub_batch(ANN, 1, event)).answers == [OK]
-    ]
-    assert counted == [slot_of_event(event, cluster_values.SMALL)]
+    counted = [slot for slot in range(SMALL.slots) if DictCopy(slot).op(sub_batch(ANN, 1, event)).answers == [OK]]
+    assert counted == [slot_of_event(event, SMALL)]
 
 
 def test_op_names_itself_by_epoch_and_number(copy: DictCopy) -> None:
@@ -278,8 +276,8 @@ class NaiveModel:
             return
         self.last[batch.writer] = batch.seq
         for hour, user, kind in zip(batch.hours, batch.users, batch.kinds, strict=True):
-            if user and slot_of_event(Event(hour, user, kind), cluster_values.SMALL) == SLOT:
-                events, users = self.cells.setdefault((hour, bucket_of(hour, user, cluster_values.SMALL)), ([0, 0], set()))
+            if user and slot_of_event(Event(hour, user, kind), SMALL) == SLOT:
+                events, users = self.cells.setdefault((hour, bucket_of(hour, user, SMALL)), ([0, 0], set()))
                 events[kind - 1] += 1
                 users.add(user)
 

@@ -8,11 +8,11 @@ from shard.op import OP_EVENTS_MAX, Answer, SubBatch
 from shard.slot_copy import Arrived, SlotCopy, Standing, outcome_for, standing
 from tally.cluster.slot_map import SlotRow
 from tally.hashing import bucket_of
-from tests.support import cluster_values
+from tests.support.cluster_values import SMALL
 from tests.support.copies import ANN, DictCopy, sub_batch
 from tests.support.events import HOUR, click, slot_of_event
 
-SLOT = slot_of_event(click("ann"), cluster_values.SMALL)
+SLOT = slot_of_event(click("ann"), SMALL)
 DIRECTORY = "ab" * 16
 ANOTHER = "cd" * 16
 
@@ -63,16 +63,16 @@ def test_next_op_waits_for_the_one_under_way() -> None:
     first, second = enqueue(copy, 600, 600)
     copy.take()
     copy.begin(data.apply(first))
-    assert not copy.ready
+    was_ready = copy.ready
     copy.commit()
-    assert copy.ready
+    assert (was_ready, copy.ready) == (False, True)
     assert [arrived.batch for arrived in copy.take()] == [second]
 
 
 def test_readers_get_the_counts_from_before_the_op_while_it_is_under_way() -> None:
     copy, data = new_copy(), DictCopy(SLOT)
     first, second = enqueue(copy, 1, 1)
-    cell = cell_key(7, HOUR, bucket_of(HOUR, b"ann", cluster_values.SMALL))
+    cell = cell_key(7, HOUR, bucket_of(HOUR, b"ann", SMALL))
     copy.begin(data.apply(first))
     assert copy.before == {cell: None}
     copy.commit()

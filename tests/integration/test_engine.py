@@ -1,0 +1,396 @@
+"""The engine on a real store, without a network: what is counted, what is durable, what readers see meanwhile."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from protos.tally.internal.v1 import node_pb2
+from shard import engine as engine_module
+from shard.engine import Engine, PartOfHour, Question
+from shard.keys import cell_key
+from shard.op import Answer, SubBatch
+from shard.store import Changes, Store
+from tally.client.counts import HourCounts
+from tally.cluster.slot_map import SlotMap, SlotRow
+from tally.errors import StoreCorrupt, StoreFailed
+from tally.hashing import bucket_of
+from tests.support.cluster_values import SMALL
+from tests.support.copies import ANN, BOB, sub_batch
+from tests.support.events import HOUR, click, impression, slot_of_event, users_of_slot
+from tests.support.waiting import until
+
+SHARD: Final = "s0"
+DIRECTORY: Final = "ab" * 16
+SLOT: Final = slot_of_event(click("ann"), SMALL)
+BUCKET: Final = bucket_of(HOUR, b"ann", SMALL)
+PATIENT_S: Final = 10.0
+
+OK = node_pb2.OUTCOME_OK
+NOT_OWNER = node_pb2.OUTCOME_NOT_OWNER
+NOT_READY = node_pb2.OUTCOME_NOT_READY
+
+
+class ObedientStore(Store):
+    """A store that flushes and reads only when it may."""
+
+    def __init__(self, path: Path) -> None:
+        self.may_flush, self.may_get = threading.Event(), threading.Event()
+        self.may_flush.set()
+        self.may_get.set()
+        self.flushes = self.gets = 0  # Begun.
+        super().__init__(path)
+
+    def flush(self) -> None:
+        self.flushes += 1
+        assert self.may_flush.wait(PATIENT_S)
+        super().flush()
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        self.gets += 1
+        assert self.may_get.wait(PATIENT_S)
+        return super().get(keys)
+
+    def release(self) -> None:
+        self.may_flush.set()
+        self.may_get.set()
+
+
+def a_map(*, epoch: int = 1, primary: str = SHARD, incarnation: str = DIRECTORY) -> SlotMap:
+    """Return a map in which one shard has every slot."""
+    return SlotMap((SlotRow(epoch, primary, {primary: incarnation}),) * SMALL.slots)
+
+
+class Bench:
+    """An engine, and who asks it."""
+
+    def __init__(self, store: ObedientStore) -> None:
+        self.store = store
+        self.newer_epochs = 0
+        self.engine = Engine(
+            store, shard=SHARD, directory=DIRECTORY, shape=SMALL, on_newer_epoch=self._note_newer_epoch
+        )
+        self.working = asyncio.create_task(self.engine.run())
+
+    def _note_newer_epoch(self) -> None:
+        self.newer_epochs += 1
+
+    async def serve(self, held: SlotMap) -> None:
+        """Take a map and wait until it is served."""
+        self.engine.take_map(held)
+        wanted = dict(enumerate(row.epoch for row in held.rows))
+        await until(lambda: self.engine.serving() == wanted)
+
+    def submit(self, batch: SubBatch, *, slot: int = SLOT, epoch: int = 1) -> "asyncio.Future[tuple[Answer, int]]":
+        answered: asyncio.Future[tuple[Answer, int]] = asyncio.get_running_loop().create_future()
+        self.engine.submit(slot, epoch, batch, lambda answer, known: answered.set_result((answer, known)))
+        return answered
+
+    async def outcome(self, batch: SubBatch, *, slot: int = SLOT, epoch: int = 1) -> int:
+        async with asyncio.timeout(PATIENT_S):
+            answer, _ = await self.submit(batch, slot=slot, epoch=epoch)
+        return answer.outcome
+
+    async def part(self, *, epoch: int = 1) -> PartOfHour:
+        """Read the one bucket of the hour that ann is in."""
+        (part,) = await self.engine.read([Question(HOUR, (BUCKET,), (epoch,))])
+        return part
+
+    async def counts(self, *, epoch: int = 1) -> HourCounts:
+        part = await self.part(epoch=epoch)
+        assert not part.refused
+        return part.counts
+
+
+@asynccontextmanager
+async def bench(path: Path, held: SlotMap | None = None) -> AsyncIterator[Bench]:
+    """Run an engine on the store in a directory; it serves ``held`` if that is given."""
+    opened = Bench(ObedientStore(path))
+    try:
+        if held is not None:
+            await opened.serve(held)
+        yield opened
+    finally:
+        opened.store.release()
+        opened.working.cancel()
+        await asyncio.gather(opened.working, return_exceptions=True)
+        opened.engine.close()
+
+
+async def test_events_are_counted_once_they_are_acknowledged(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        assert await node.outcome(sub_batch(ANN, 1, click("ann"), click("ann"), impression("ann"))) == OK
+        assert await node.counts() == HourCounts(unique_users=1, clicks=2, impressions=1)
+
+
+async def test_buckets_of_an_hour_add_up(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        for number in range(20):
+            event = click(f"u{number}")
+            slot = slot_of_event(event, SMALL)
+            assert await node.outcome(sub_batch(number.to_bytes(16, "big"), 1, event), slot=slot) == OK
+        first, empty = await node.engine.read(
+            [Question(HOUR, range(4), (1,) * 4), Question(HOUR + 1, range(4), (1,) * 4)]
+        )
+        assert first == PartOfHour(HourCounts(20, 20, 0), {})
+        assert empty == PartOfHour(HourCounts(0, 0, 0), {})
+
+
+async def test_restart_goes_on_where_it_was(tmp_path: Path) -> None:
+    first = sub_batch(ANN, 1, click("ann"))
+    async with bench(tmp_path, a_map()) as node:
+        assert await node.outcome(first) == OK
+    async with bench(tmp_path, a_map()) as node:
+        assert await node.counts() == HourCounts(1, 1, 0)
+        assert await node.outcome(first) == OK
+        assert await node.counts() == HourCounts(1, 1, 0)
+        assert await node.outcome(sub_batch(ANN, 3, click("ann"))) == node_pb2.OUTCOME_OUT_OF_ORDER
+        assert await node.outcome(sub_batch(ANN, 2, click("ann"))) == OK
+        assert await node.counts() == HourCounts(1, 2, 0)
+
+
+async def test_refused_events_have_the_same_answer_after_a_restart(tmp_path: Path) -> None:
+    batch = sub_batch(ANN, 1, click(""), click("ann"))
+    answers = []
+    for _ in range(2):
+        async with bench(tmp_path, a_map()) as node:
+            answers.append(await node.submit(batch))
+            assert await node.counts() == HourCounts(1, 1, 0)
+    assert answers == [(Answer(OK, bytes([2, 0])), 1)] * 2
+
+
+async def test_nothing_is_acknowledged_before_it_is_flushed(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        node.store.may_flush.clear()
+        flushes = node.store.flushes
+        answered = node.submit(sub_batch(ANN, 1, click("ann")))
+        repeated = node.submit(sub_batch(ANN, 1, click("ann")))
+        await until(lambda: node.store.flushes > flushes)
+        assert not answered.done()
+        assert not repeated.done()
+        node.store.release()
+        assert (await answered, await repeated) == ((Answer(OK), 1), (Answer(OK), 1))
+
+
+async def test_reads_neither_see_an_op_under_way_nor_wait_for_it(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        await node.outcome(sub_batch(ANN, 1, click("ann")))
+        node.store.may_flush.clear()
+        flushes = node.store.flushes
+        answered = node.submit(sub_batch(ANN, 2, click("ann"), impression("ann")))
+        await until(lambda: node.store.flushes > flushes)
+        assert await node.counts() == HourCounts(1, 1, 0)
+        node.store.release()
+        await answered
+        assert await node.counts() == HourCounts(1, 2, 1)
+
+
+async def test_slots_that_are_ready_together_share_a_flush(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        flushes = node.store.flushes
+        users = {slot_of_event(click(f"u{number}"), SMALL): f"u{number}" for number in range(20)}
+        answers = [node.submit(sub_batch(ANN, 1, click(user)), slot=slot) for slot, user in users.items()]
+        assert [answer.outcome for answer, _ in await asyncio.gather(*answers)] == [OK] * len(users)
+        assert len(users) == 4
+        assert node.store.flushes == flushes + 1
+
+
+async def test_user_is_counted_once_when_two_writers_bring_it_at_once(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        answers = [node.submit(sub_batch(writer, 1, click("ann"))) for writer in (ANN, BOB)]
+        await asyncio.gather(*answers)
+        assert await node.counts() == HourCounts(1, 2, 0)
+
+
+async def test_before_there_is_a_map_nothing_is_served(tmp_path: Path) -> None:
+    async with bench(tmp_path) as node:
+        assert await node.outcome(sub_batch(ANN, 1, click("ann"))) == NOT_READY
+        assert (await node.part()).refused == {BUCKET: NOT_READY}
+        assert node.engine.serving() == {}
+
+
+async def test_slot_of_another_shard_is_refused(tmp_path: Path) -> None:
+    async with bench(tmp_path) as node:
+        node.engine.take_map(a_map(primary="s1"))
+        await asyncio.sleep(0)
+        await until(lambda: node.engine._wanted_map is None)
+        assert await node.outcome(sub_batch(ANN, 1, click("ann"))) == NOT_OWNER
+        assert (await node.part()).refused == {BUCKET: NOT_OWNER}
+
+
+async def test_newer_epoch_is_stored_and_served(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        await node.outcome(sub_batch(ANN, 1, click("ann")))
+        await node.serve(a_map(epoch=2))
+        assert await node.submit(sub_batch(ANN, 2, click("ann"))) == (Answer(NOT_OWNER), 2)
+        assert (await node.part()).refused == {BUCKET: NOT_OWNER}
+        assert await node.outcome(sub_batch(ANN, 2, click("ann")), epoch=2) == OK
+        assert await node.counts(epoch=2) == HourCounts(1, 2, 0)
+    async with bench(tmp_path, a_map(epoch=2)) as node:
+        assert await node.counts(epoch=2) == HourCounts(1, 2, 0)
+
+
+async def test_older_map_than_the_stored_epoch_is_not_served_after_a_restart(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map(epoch=1)) as node:
+        await node.serve(a_map(epoch=2))
+    async with bench(tmp_path) as node:
+        node.engine.take_map(a_map(epoch=1))
+        await until(lambda: node.engine._wanted_map is None)
+        assert await node.outcome(sub_batch(ANN, 1, click("ann"))) == NOT_READY
+        assert node.engine.serving() == {}
+        await node.serve(a_map(epoch=2))
+
+
+async def test_copy_that_the_map_does_not_mean_is_not_served(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        await node.outcome(sub_batch(ANN, 1, click("ann")))
+    async with bench(tmp_path) as node:
+        node.engine.take_map(a_map(epoch=2, incarnation="cd" * 16))
+        await until(lambda: node.engine._wanted_map is None)
+        assert await node.outcome(sub_batch(ANN, 2, click("ann")), epoch=2) == NOT_READY
+        assert (await node.part(epoch=2)).refused == {BUCKET: NOT_READY}
+
+
+async def test_sender_with_a_newer_map_makes_the_shard_read_it(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        assert await node.outcome(sub_batch(ANN, 1, click("ann")), epoch=2) == NOT_READY
+        assert node.newer_epochs == 1
+        assert (await node.part(epoch=2)).refused == {BUCKET: NOT_READY}
+        assert node.newer_epochs == 2
+
+
+async def test_new_map_is_taken_up_however_much_there_is_to_do(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        last: list[tuple[int, Answer]] = []
+
+        def send(seq: int) -> None:
+            node.engine.submit(
+                SLOT, 1, sub_batch(ANN, seq, click("ann")), lambda answer, _epoch: and_the_next(seq, answer)
+            )
+
+        def and_the_next(seq: int, answer: Answer) -> None:
+            last[:] = [(seq, answer)]
+            if answer.outcome == OK:
+                send(seq + 1)
+
+        send(1)
+        await until(lambda: bool(last) and last[0][0] > 3)
+        node.engine.take_map(a_map(epoch=2))
+        await until(lambda: node.engine.serving().get(SLOT) == 2)
+        assert last[0][1].outcome == NOT_OWNER
+
+
+async def test_queue_is_given_back_when_the_term_ends(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        node.store.may_flush.clear()
+        flushes = node.store.flushes
+        under_way = node.submit(sub_batch(ANN, 1, click("ann")))
+        await until(lambda: node.store.flushes > flushes)
+        queued = node.submit(sub_batch(BOB, 1, click("ann")))
+        node.engine.take_map(a_map(epoch=2))
+        node.store.release()
+        assert await under_way == (Answer(OK), 1)
+        assert await queued == (Answer(NOT_OWNER), 2)
+        await until(lambda: node.engine.serving().get(SLOT) == 2)
+        assert await node.counts(epoch=2) == HourCounts(1, 1, 0)
+
+
+async def test_read_whose_term_ended_meanwhile_shows_nothing_of_the_next_one(tmp_path: Path) -> None:
+    """The op of the new term is written and not durable: a crash could take back what the read would tell."""
+    async with bench(tmp_path, a_map()) as node:
+        node.store.may_get.clear()
+        gets = node.store.gets
+        reading = asyncio.create_task(node.part())
+        await until(lambda: node.store.gets > gets)
+        await node.serve(a_map(epoch=2))
+        node.store.may_flush.clear()
+        flushes = node.store.flushes
+        answered = node.submit(sub_batch(ANN, 1, click("ann")), epoch=2)
+        node.store.may_get.set()
+        part = await reading
+        assert part == PartOfHour(HourCounts(0, 0, 0), {BUCKET: NOT_OWNER})
+        await until(lambda: node.store.flushes > flushes)
+        node.store.release()
+        assert await answered == (Answer(OK), 2)
+
+
+async def test_full_queue_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "QUEUE_EVENTS_MAX", 2)
+    async with bench(tmp_path, a_map()) as node:
+        accepted = node.submit(sub_batch(ANN, 1, click("ann"), click("ann")))
+        assert await node.outcome(sub_batch(BOB, 1, click("ann"))) == NOT_READY
+        await accepted
+        assert await node.outcome(sub_batch(BOB, 1, click("ann"))) == OK
+
+
+async def test_more_than_one_op_is_done_one_after_the_other(tmp_path: Path) -> None:
+    users = users_of_slot(SLOT, 1500, SMALL)
+    async with bench(tmp_path, a_map()) as node:
+        first = node.submit(sub_batch(ANN, 1, *map(click, users[:1000])))
+        second = node.submit(sub_batch(BOB, 1, *map(click, users[500:])))
+        assert [answer.outcome for answer, _ in await asyncio.gather(first, second)] == [OK, OK]
+        assert await node.counts() == HourCounts(1500, 2000, 0)
+
+
+async def failure(node: Bench) -> BaseException | None:
+    """Wait for the end of the engine; return why it ended."""
+    await asyncio.wait([node.working], timeout=PATIENT_S)
+    assert node.working.done()
+    return node.working.exception()
+
+
+async def test_failed_flush_ends_the_engine_and_acknowledges_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path, a_map()) as node:
+
+        def fail() -> None:
+            raise StoreFailed("the disk is gone")
+
+        monkeypatch.setattr(node.store, "flush", fail)
+        answered = node.submit(sub_batch(ANN, 1, click("ann")))
+        assert isinstance(await failure(node), StoreFailed)
+        assert not answered.done()
+
+
+async def test_flush_without_an_end_ends_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        monkeypatch.setattr(engine_module, "FLUSH_MAX_S", 0.05)
+        node.store.may_flush.clear()
+        answered = node.submit(sub_batch(ANN, 1, click("ann")))
+        assert isinstance(await failure(node), StoreFailed)
+        assert not answered.done()
+
+
+async def test_counts_that_can_not_be_read_end_the_engine_and_are_told_to_nobody(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        await node.outcome(sub_batch(ANN, 1, click("ann")))
+        generation = node.engine._copies[SLOT].record.generation
+        node.store.write([Changes([(cell_key(generation, HOUR, BUCKET), b"garbage")])])
+        assert (await node.part()).refused == {BUCKET: NOT_READY}
+        assert isinstance(await failure(node), StoreCorrupt)
+
+
+async def test_disk_is_proved_by_a_flush_unless_there_was_one_just_now(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        await node.outcome(sub_batch(ANN, 1, click("ann")))
+        flushes = node.store.flushes
+        await node.engine.prove_disk(PATIENT_S)
+        assert node.store.flushes == flushes
+        await asyncio.wait_for(node.engine.prove_disk(-1.0), PATIENT_S)
+        assert node.store.flushes == flushes + 1
+
+
+async def test_disk_that_does_not_flush_is_not_proved(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        node.store.may_flush.clear()
+        flushes = node.store.flushes
+        proving = asyncio.create_task(node.engine.prove_disk(-1.0))
+        await until(lambda: node.store.flushes > flushes)
+        assert not proving.done()
+        node.store.release()
+        await asyncio.wait_for(proving, PATIENT_S)
