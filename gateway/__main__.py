@@ -12,6 +12,7 @@ from gateway.settings import GatewaySettings
 from tally import logs
 from tally.command.options import cluster_option, etcd_options, named, option
 from tally.errors import TallyError
+from tally.limits import raise_file_limit
 
 
 @click.command()
@@ -41,6 +42,7 @@ def gateway(etcd: str | None, cluster: str, **others: Any) -> None:
     access = {name: others.pop(name) for name in list(others) if name.startswith("etcd_")}
     try:
         where = named(etcd, cluster, access)
+        raise_file_limit(others["connections"])
         uvloop.run(serve(GatewaySettings(etcd=where.etcd, keys=where.keys, **others)))
     except TallyError as exc:
         click.echo(f"tally-gateway: {exc}", err=True)

@@ -1,15 +1,12 @@
 """The settings of one gateway process. What all processes must agree on stands in etcd instead."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from tally.address import Address
 from tally.cluster.etcd import EtcdSettings
 from tally.cluster.keys import Keys
 from tally.errors import ConfigError
-
-_LISTEN: Final = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +50,9 @@ class GatewaySettings:
         _ = self.address  # Complains about ``listen``, if need be.
 
     @property
-    def address(self) -> tuple[str, int]:
+    def address(self) -> Address:
         """Host and port of ``listen``."""
-        found = _LISTEN.fullmatch(self.listen)
-        if not found or int(found[2]) > 65_535:
-            raise ConfigError("TALLY_LISTEN", self.listen, "host:port, such as 127.0.0.1:8080, 0.0.0.0:80 or [::]:80")
-        return found[1].strip("[]"), int(found[2])
+        return Address.parse("TALLY_LISTEN", self.listen, port_min=0)
 
 
 def _check(setting: str, value: float, least: float, most: float) -> None:

@@ -14,6 +14,7 @@ from shard.settings import ShardSettings
 from tally import logs
 from tally.command.options import cluster_option, etcd_options, named, option
 from tally.errors import TallyError
+from tally.limits import raise_file_limit
 
 
 @click.command(
@@ -44,6 +45,7 @@ def main(*, etcd: str | None, cluster: str, id: str | None, **settings: Any) -> 
         raise click.UsageError("--etcd (or TALLY_ETCD) must say where etcd is, such as 127.0.0.1:2379")
     try:
         found = named(etcd, cluster, access)
+        raise_file_limit()
         uvloop.run(_until_signalled(ShardSettings(etcd=found.etcd, keys=found.keys, shard=id, **settings)))
     except* TallyError as errors:
         for error in errors.exceptions:

@@ -98,7 +98,10 @@ async def _abort(context: Context, error: TallyError) -> NoReturn:
             code, text = code_pb2.INVALID_ARGUMENT, str(error)
             violation = error_details_pb2.BadRequest.FieldViolation(field=error.parameter, description=error.detail)
             detail = error_details_pb2.BadRequest(field_violations=[violation])
-        case Overloaded() | Unavailable() | InDoubt():
+        case InDoubt():
+            # Without RetryInfo: a generic retry could count the event twice.
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        case Overloaded() | Unavailable():
             code, text = code_pb2.UNAVAILABLE, str(error)
             detail = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=RETRY_AFTER_S))
         case _:

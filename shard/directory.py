@@ -2,7 +2,8 @@
 
 import json
 import os
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -25,12 +26,15 @@ class Identity:
         shard: The shard's id, which never changes.
         directory: 32 hex digits, drawn when the directory was made.
         shape: What was fixed for the cluster then.
+        founded: The copies that founded the cluster were begun here. They are never begun again: a database without
+            them has lost its data, and must not pass for an empty one.
     """
 
     cluster: str
     shard: str
     directory: str
     shape: Shape
+    founded: bool = False
 
     def to_json(self) -> str:
         """Return the text of the identity file."""
@@ -41,6 +45,7 @@ class Identity:
                 "cluster": self.cluster,
                 "shard": self.shard,
                 "directory": self.directory,
+                "founded": self.founded,
                 "slots": self.shape.slots,
                 "spread": [list(pair) for pair in self.shape.spreads],
                 "hours_together": self.shape.hours_together,
@@ -68,7 +73,8 @@ class Identity:
                 spreads=tuple((int(start), int(spread)) for start, spread in value["spread"]),
                 hours_together=int(value["hours_together"]),
             )
-            return cls(str(value["cluster"]), str(value["shard"]), str(value["directory"]), shape)
+            names = str(value["cluster"]), str(value["shard"]), str(value["directory"])
+            return cls(*names, shape, founded=bool(value.get("founded", False)))
         except (KeyError, TypeError, ValueError, ConfigError) as exc:
             raise DirectoryRefused(str(path), f"{IDENTITY_FILE} in it can't be read ({exc})") from exc
 
@@ -106,6 +112,16 @@ def check_identity(found: Identity, path: Path, shard: str | None, config: Clust
         raise DirectoryRefused(str(path), f"it belongs to the cluster {found.cluster}, not to {config.uuid}")
     if found.shape != config.shape:
         raise DirectoryRefused(str(path), f"it was made with {found.shape}, and the cluster has {config.shape}")
+
+
+def after_look(found: Identity, *, has_copies: bool) -> Identity:
+    """Return the identity of a directory whose database was opened: another one, if what it held is gone.
+
+    Under its old name an emptied directory would pass for one that has the data.
+    """
+    if has_copies:
+        return replace(found, founded=True)
+    return replace(found, directory=secrets.token_hex(16), founded=False) if found.founded else found
 
 
 def make_identity(path: Path, identity: Identity) -> None:

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 PASS_EVENTS_MAX: Final = 4_000
 QUEUE_EVENTS_MAX: Final = 100_000
-FLUSH_MAX_S: Final = 20.0
+DISK_MAX_S: Final = 20.0
 
 _T = TypeVar("_T")
 
@@ -78,7 +78,14 @@ class Engine:
     """All copies of one shard. All methods belong to one event loop."""
 
     def __init__(
-        self, store: Store, *, shard: str, directory: str, shape: Shape, on_newer_epoch: Callable[[], None]
+        self,
+        store: Store,
+        *,
+        shard: str,
+        directory: str,
+        shape: Shape,
+        on_newer_epoch: Callable[[], None],
+        mark_founded: Callable[[], None],
     ) -> None:
         """Take over a store.
 
@@ -88,12 +95,14 @@ class Engine:
             directory: 32 hex digits of its data directory.
             shape: What is fixed for the cluster.
             on_newer_epoch: Called when a sender knows a newer map than this shard.
+            mark_founded: Notes in the directory, durably, that its founding copies were begun; called in a thread.
         """
         self._store = store
         self._shard = shard
         self._directory = directory
         self._shape = shape
         self._on_newer_epoch = on_newer_epoch
+        self._mark_founded = mark_founded
         self._records = {slot_of_record(key): CopyRecord.decode(value) for key, value in store.scan(*RECORDS)}
         self._held: SlotMap | None = None
         self._wanted_map: SlotMap | None = None
@@ -246,7 +255,7 @@ class Engine:
         keys = [key for one in work for key in keys_to_read(one.located)]
         if not keys:
             return {}
-        values = await self._in_thread(self._write_threads, lambda: self._store.get(keys))
+        values = await self._in_time(lambda: self._store.get(keys))
         return dict(zip(keys, values, strict=True))
 
     async def _count(self, work: _Work, found: Mapping[bytes, bytes | None]) -> Op:
@@ -254,7 +263,7 @@ class Engine:
         writers = None
         if wants_sweep(record, work.located, found, now_ms):
             span = writer_range(record.generation)
-            writers = await self._in_thread(self._write_threads, lambda: dict(self._store.scan(*span)))
+            writers = await self._in_time(lambda: dict(self._store.scan(*span)))
         return count(work.copy.slot, record, work.located, found, now_ms=now_ms, writers=writers)
 
     def _finish(self, work: _Work, op: Op) -> None:
@@ -264,6 +273,8 @@ class Engine:
         for arrived, answer in zip(work.arrived, op.answers, strict=True):
             if answer.outcome == node_pb2.OUTCOME_CONTENT_DIFFERS:
                 log.error("sub_batch_content_differs", slot=copy.slot, seq=arrived.batch.seq)
+            elif answer.outcome == node_pb2.OUTCOME_NOT_READY:
+                log.error("slot_has_too_many_writers", slot=copy.slot, writers=copy.record.writers)
             arrived.reply(answer, copy.record.epoch)
         if copy.ready and copy.slot in self._copies:
             self._ready[copy.slot] = None
@@ -276,11 +287,15 @@ class Engine:
             return began
 
         loop = asyncio.get_running_loop()
+        self._flush_began = await self._in_time(write)
+
+    async def _in_time(self, call: Callable[[], _T]) -> _T:
+        """Let the worker's thread do one thing with the disk; a disk that hangs is a failed one."""
         try:
-            async with asyncio.timeout(FLUSH_MAX_S):
-                self._flush_began = await self._in_thread(self._write_threads, write)
+            async with asyncio.timeout(DISK_MAX_S):
+                return await self._in_thread(self._write_threads, call)
         except TimeoutError as exc:
-            raise StoreFailed(f"a flush took longer than {FLUSH_MAX_S:.0f} s") from exc
+            raise StoreFailed(f"the disk took longer than {DISK_MAX_S:.0f} s") from exc
 
     # The map.
 
@@ -288,10 +303,12 @@ class Engine:
         """Begin and end to serve slots as the map says; what it begins is durable before anything is answered."""
         self._held, self._wanted_map = held, None
         begun: list[SlotCopy] = []
+        founding = False
         for slot, row in enumerate(held.rows):
             record = self._records.get(slot)
             match standing(row, record, self._shard, self._directory):
                 case Standing.FOUNDING:
+                    founding = True
                     begun.append(SlotCopy(slot, self._founding_record()))
                     self._records[slot] = begun[-1].record
                 case Standing.SERVING if slot in self._copies and record is not None and record.epoch == row.epoch:
@@ -308,6 +325,8 @@ class Engine:
         if begun:
             puts = [(record_key(copy.slot), copy.record.encode()) for copy in begun]
             await self._write_and_flush([Changes(puts)])
+            if founding:
+                await self._in_thread(self._write_threads, self._mark_founded)
             self._copies.update((copy.slot, copy) for copy in begun)
         log.info("map_adopted", serving=len(self._copies), begun=len(begun))
 

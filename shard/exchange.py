@@ -2,15 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import structlog
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from shard.engine import Engine, PartOfHour, Question
 from shard.op import OP_EVENTS_MAX, Answer, SubBatch
+from tally.client.channel import CLUSTER_HEADER, SHARD_HEADER
 from tally.client.counts import HourCounts
 from tally.cluster.reader import ClusterReader
 from tally.event import HOUR_MAX
 from tally.hashing import Shape
+
+log = structlog.get_logger()
 
 UNANSWERED_MAX: Final = 4096  # Sub-batches and reads of one stream; who sends more waits.
 
@@ -63,14 +70,20 @@ class _Stream:
                 task.add_done_callback(self._reads.discard)
             while self._unanswered >= UNANSWERED_MAX:
                 await self._wait()
+
+    def taking_ended(self, taking: asyncio.Task[None]) -> None:
+        """Note that nothing more comes; answer what is open, or end at once if it was our own failure."""
         self._ended = True
+        if not taking.cancelled() and (failure := taking.exception()) is not None:
+            log.error("stream_failed", exc_info=failure)
+            self._unanswered = 0
         self._changed.set()
 
     async def answers(self) -> AsyncIterator[node_pb2.ExchangeResponse]:
         """Yield answers, all that are there at once, until the stream has ended and everything is answered."""
-        while not (self._ended and self._unanswered == 0):
+        while not (self._ended and self._unanswered <= 0):
             while not (self._answers.sub_batches or self._answers.reads):
-                if self._ended and self._unanswered == 0:
+                if self._ended and self._unanswered <= 0:
                     return
                 await self._wait()
             message, self._answers = self._answers, node_pb2.ExchangeResponse()
@@ -127,17 +140,29 @@ class NodeService(node_pb2_grpc.NodeServicer):
     async def Exchange(
         self,
         request_iterator: AsyncIterator[node_pb2.ExchangeRequest],
-        context: object,
+        context: "grpc.aio.ServicerContext[Any, Any]",
     ) -> AsyncIterator[node_pb2.ExchangeResponse]:
         """Serve one stream; see node.proto."""
+        await self._check_addressee(context)
         stream = _Stream(self._engine, self._reader.state.config.shape)
         taking = asyncio.create_task(stream.take_in(request_iterator))
+        taking.add_done_callback(stream.taking_ended)
         try:
             async for message in stream.answers():
                 yield message
         finally:
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)
+
+    async def _check_addressee(self, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
+        """Refuse what is meant for another shard or cluster that had this address before."""
+        meant: dict[str, str | bytes] = dict(context.invocation_metadata() or ())
+        cluster, shard = meant.get(CLUSTER_HEADER), meant.get(SHARD_HEADER)
+        if (cluster, shard) != (self._reader.state.config.uuid, self._shard):
+            text = (
+                f"this is shard {self._shard} of cluster {self._reader.state.config.uuid}, not {shard!r} of {cluster!r}"
+            )
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, text)
 
     async def Status(self, request: node_pb2.StatusRequest, context: object) -> node_pb2.StatusResponse:
         """Tell what this shard serves; see node.proto."""

@@ -5,6 +5,7 @@ import contextlib
 import os
 import secrets
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import grpc.aio
@@ -15,9 +16,10 @@ from grpc_reflection.v1alpha import reflection
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
 from shard.analytics import AnalyticsService
-from shard.directory import DATABASE, Identity, check_identity, make_identity, read_identity
+from shard.directory import DATABASE, Identity, after_look, check_identity, make_identity, read_identity
 from shard.engine import Engine
 from shard.exchange import NodeService
+from shard.keys import RECORDS
 from shard.settings import ShardSettings
 from shard.store import Store
 from tally.client.channel import SERVER_OPTIONS, open_channel
@@ -50,12 +52,15 @@ async def run(settings: ShardSettings) -> None:
         await reader.start(float("inf"))
         identity = own_directory(settings, reader.state.config)
         structlog.contextvars.bind_contextvars(process=f"shard {identity.shard}")
+        store = await asyncio.to_thread(Store, settings.data / DATABASE)
+        identity = look_inside(settings.data, identity, store)
         engine = Engine(
-            await asyncio.to_thread(Store, settings.data / DATABASE),
+            store,
             shard=identity.shard,
             directory=identity.directory,
             shape=identity.shape,
             on_newer_epoch=reader.refresh_soon,
+            mark_founded=lambda: make_identity(settings.data, replace(identity, founded=True)),
         )
         stack.callback(engine.close)
         await _Node(settings, identity, etcd, reader, engine).serve()
@@ -70,17 +75,21 @@ def own_directory(settings: ShardSettings, config: ClusterConfig) -> Identity:
     found = read_identity(settings.data)
     if found is None:
         shard = settings.shard or f"shard-{secrets.token_hex(4)}"
-        identity = Identity(config.uuid, shard, secrets.token_hex(16), config.shape)
-        make_identity(settings.data, identity)
-        log.info("directory_made", path=str(settings.data), shard=shard)
-        return identity
-    check_identity(found, settings.data, settings.shard, config)
-    if not (settings.data / DATABASE).exists():
-        # The data is gone. Under its old name the shard would take itself for one that has it.
-        found = replace(found, directory=secrets.token_hex(16))
+        found = Identity(config.uuid, shard, secrets.token_hex(16), config.shape)
         make_identity(settings.data, found)
-        log.error("directory_was_emptied", path=str(settings.data), shard=found.shard)
+        log.info("directory_made", path=str(settings.data), shard=shard)
+    check_identity(found, settings.data, settings.shard, config)
     return found
+
+
+def look_inside(path: Path, found: Identity, store: Store) -> Identity:
+    """Return the identity of a directory whose database is open; it may have lost what it held."""
+    identity = after_look(found, has_copies=any(True for _ in store.scan(*RECORDS)))
+    if identity.directory != found.directory:
+        log.error("directory_lost_its_data", path=str(path), shard=found.shard)
+    if identity != found:
+        make_identity(path, identity)
+    return identity
 
 
 class _Node:

@@ -1,15 +1,12 @@
 """Settings of one shard process. What all processes must agree on stands in etcd."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from tally.address import Address
 from tally.cluster.etcd import EtcdSettings
 from tally.cluster.keys import Keys, check_name
 from tally.errors import ConfigError
-
-_ADDRESS: Final = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +34,10 @@ class ShardSettings:
     def __post_init__(self) -> None:
         if self.shard is not None:
             check_name("TALLY_ID", self.shard)
-        host = _host("TALLY_LISTEN", self.listen)
+        listen = Address.parse("TALLY_LISTEN", self.listen)
         if self.advertise is not None:
-            _host("TALLY_ADVERTISE", self.advertise)
-        elif host in {"0.0.0.0", "[::]"}:  # noqa: S104 - it is compared, not bound.
+            Address.parse("TALLY_ADVERTISE", self.advertise)
+        elif listen.is_everywhere:
             raise ConfigError("TALLY_ADVERTISE", None, f"host:port that others reach, when listening on {self.listen}")
         if not 2 <= self.lease_s <= 300:
             raise ConfigError("TALLY_LEASE_S", self.lease_s, "2..300")
@@ -49,11 +46,3 @@ class ShardSettings:
     def address(self) -> str:
         """``host:port`` where the others reach this shard."""
         return self.advertise or self.listen
-
-
-def _host(setting: str, address: str) -> str:
-    """Return the host of ``host:port``; complain about ``setting`` if it is not of that form."""
-    found = _ADDRESS.fullmatch(address)
-    if not found or not 1 <= int(found[2]) <= 65_535:
-        raise ConfigError(setting, address, "host:port, such as 127.0.0.1:9101 or [::1]:9101")
-    return found[1]

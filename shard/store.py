@@ -54,14 +54,15 @@ class Store:
 
         Raises:
             DirectoryRefused: Another process has it open.
-            StoreCorrupt: RocksDB can't read it.
+            StoreCorrupt: It is damaged.
+            StoreFailed: It can't be opened: no permission, no room, too many files.
         """
         try:
             self._db = Rdict(str(path), _options())
         except Exception as exc:
             if _LOCKED.search(str(exc)):
                 raise DirectoryRefused(str(path), "another process has it open") from exc
-            raise StoreCorrupt(_reason(exc)) from exc
+            _raise(exc)
         self._write_options = WriteOptions()
         # A stall then fails at once; waiting inside RocksDB would hold the GIL.
         self._write_options.no_slowdown = True

@@ -123,6 +123,33 @@ class ClusterMissing(TallyError):
         return f"there is no cluster {self.cluster!r} in this etcd; make it with: tally create --cluster {self.cluster}"
 
 
+class ClusterReplaced(TallyError):
+    """The cluster of this process is gone: etcd holds another one of its name. Fatal; start again to join that."""
+
+    def __init__(self, cluster: str, reason: str) -> None:
+        super().__init__(cluster, reason)
+        self.cluster = cluster
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the cluster {self.cluster!r} in etcd is not the one that this process belongs to: {self.reason}"
+
+
+class ShardTaken(TallyError):
+    """Another process runs as this shard, from another data directory. Nothing was changed."""
+
+    def __init__(self, shard: str, address: str) -> None:
+        super().__init__(shard, address)
+        self.shard = shard
+        self.address = address
+
+    def __str__(self) -> str:
+        return (
+            f"shard {self.shard} is running at {self.address}, from another data directory; choose another --id, "
+            "or end that process and wait until its lease has run out"
+        )
+
+
 class DirectoryRefused(TallyError):
     """A data directory does not belong to this process. Nothing in it was touched."""
 

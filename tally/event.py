@@ -3,6 +3,7 @@
 Pure. The numbers of ``Refusal`` are on the wire and on disk: never renumber them.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -35,7 +36,7 @@ class Refusal(IntEnum):
     OTHER_SLOT = 7  # The event belongs to another slot than the one it was sent to.
 
 
-_EXPLAINED: Final = {
+_EXPLAINED: Final[Mapping[int, tuple[str, str]]] = {
     Refusal.HOUR_OUT_OF_RANGE: ("timestamp", "must be in the years 1970 to 9999"),
     Refusal.USER_EMPTY: ("user", "must not be empty"),
     Refusal.USER_TOO_LONG: ("user", f"must be at most {USER_BYTES_MAX} bytes long"),
@@ -79,6 +80,6 @@ def refusal_of_user(user: bytes) -> Refusal:
     return Refusal.COUNTED
 
 
-def invalid(refusal: Refusal) -> InvalidEvent:
-    """Return the error that tells a caller about ``refusal``; not for ``COUNTED``."""
-    return InvalidEvent(*_EXPLAINED[refusal])
+def invalid(refusal: int) -> InvalidEvent:
+    """Return the error that tells a caller about a ``Refusal``, perhaps one of a newer version; not for ``COUNTED``."""
+    return InvalidEvent(*_EXPLAINED.get(refusal, ("event", "was refused")))

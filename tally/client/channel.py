@@ -37,6 +37,15 @@ SERVER_OPTIONS: Final[Sequence[tuple[str, int]]] = [
 ]
 
 
+CLUSTER_HEADER: Final = "tally-cluster"
+SHARD_HEADER: Final = "tally-shard"
+
+
+def peer_metadata(cluster: str, shard: str) -> grpc.aio.Metadata:
+    """Return what tells a shard whom a call is meant for: the uuid of the cluster, and the shard's id."""
+    return grpc.aio.Metadata((CLUSTER_HEADER, cluster), (SHARD_HEADER, shard))
+
+
 def open_channel(address: str) -> grpc.aio.Channel:
     """Return a channel to ``host:port``; it connects when it is used."""
     return grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS)

@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+import structlog
+
 from protos.tally.internal.v1 import node_pb2
 from tally.client import readiness
 from tally.client.counts import HourCounts
@@ -16,6 +18,8 @@ from tally.client.receipt import Receipt
 from tally.client.writing import Writing
 from tally.cluster.state import ClusterState
 from tally.event import Event
+
+log = structlog.get_logger()
 
 TICK_S: Final = 0.05
 
@@ -134,8 +138,11 @@ class RoutedClient:
         while True:
             await asyncio.sleep(TICK_S)
             now = self._loop.time()
-            self._writing.tick(now)
-            self._reading.tick(now)
+            try:
+                self._writing.tick(now)
+                self._reading.tick(now)
+            except Exception:  # Without the timer no deadline would pass any more.
+                log.exception("client_timer_failed")
 
     def _map_changed(self, state: ClusterState) -> None:
         for shard in [shard for shard, (link, _) in self._links.items() if state.address_of(shard) != link.address]:
@@ -161,6 +168,7 @@ class RoutedClient:
         link = ShardLink(
             shard,
             address,
+            cluster=self._source.state.config.uuid,
             fill=lambda: self._fill(shard),
             on_response=self._on_response,
             on_broken=lambda: self._link_broken(shard),

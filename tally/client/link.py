@@ -3,16 +3,20 @@
 import asyncio
 import random
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 import structlog
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
-from tally.client.channel import open_channel
+from tally.client.channel import open_channel, peer_metadata
 from tally.client.outbox import backoff_s
 
 log = structlog.get_logger()
+
+if TYPE_CHECKING:
+    _Call = grpc.aio.StreamStreamCall[node_pb2.ExchangeRequest, node_pb2.ExchangeResponse]
 
 
 class ShardLink:
@@ -23,6 +27,7 @@ class ShardLink:
         shard: str,
         address: str,
         *,
+        cluster: str,
         fill: Callable[[], node_pb2.ExchangeRequest | None],
         on_response: Callable[[node_pb2.ExchangeResponse], None],
         on_broken: Callable[[], None],
@@ -30,8 +35,9 @@ class ShardLink:
         """Prepare a link; ``run`` connects it.
 
         Args:
-            shard: The shard's id, for the log.
+            shard: The shard's id.
             address: Its ``host:port``.
+            cluster: The uuid of the cluster; at a reused address another one may answer, and must refuse.
             fill: Called when the stream can take a message; None when there is nothing to send.
             on_response: Called with each message that comes back.
             on_broken: Called when the stream broke: nothing that was sent and not answered will be answered.
@@ -41,6 +47,8 @@ class ShardLink:
         self._fill = fill
         self._on_response = on_response
         self._on_broken = on_broken
+        self._metadata = peer_metadata(cluster, shard)
+        self._answered = False
         self._something_to_send = asyncio.Event()
         self._channel = open_channel(address)
         self.stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(self._channel)
@@ -55,8 +63,9 @@ class ShardLink:
         try:
             while True:
                 await self._something_to_send.wait()
-                answered = await self._one_stream()
-                failures = 1 if answered else failures + 1
+                self._answered = False
+                await self._one_stream()
+                failures = 1 if self._answered else failures + 1
                 if failures == 1:
                     log.info("shard_link_broken", shard=self.shard, address=self.address)
                 self._on_broken()
@@ -64,34 +73,37 @@ class ShardLink:
         finally:
             await self._channel.close()
 
-    async def _one_stream(self) -> bool:
-        """Use one stream until it breaks; return whether anything was answered on it."""
-        call = self.stub.Exchange()
-        sender = asyncio.create_task(self._send(call))
-        answered = False
+    async def _one_stream(self) -> None:
+        """Use one stream until it breaks, or until either direction fails."""
+        call = self.stub.Exchange(metadata=self._metadata)
+        both = [asyncio.create_task(self._send(call)), asyncio.create_task(self._receive(call))]
         try:
-            while True:
-                response = await call.read()
-                if response is grpc.aio.EOF:
-                    return answered
-                assert isinstance(response, node_pb2.ExchangeResponse)
-                answered = True
-                self._on_response(response)
-        except grpc.aio.AioRpcError:
-            return answered
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            sender.cancel()
+            for task in both:
+                task.cancel()
             call.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+            ends = await asyncio.gather(*both, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, grpc.aio.AioRpcError):
+                self._log_refusal(end)
+            elif isinstance(end, Exception) and not isinstance(end, asyncio.InvalidStateError):
+                # A bug of ours or of the shard's; the way to the shard must outlive it.
+                log.error("shard_link_failed", shard=self.shard, exc_info=end)
 
-    async def _send(
-        self, call: "grpc.aio.StreamStreamCall[node_pb2.ExchangeRequest, node_pb2.ExchangeResponse]"
-    ) -> None:
-        try:
-            while True:
-                self._something_to_send.clear()
-                while (request := self._fill()) is not None:
-                    await call.write(request)
-                await self._something_to_send.wait()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # The reading side sees the same break, and says so.
+    def _log_refusal(self, error: grpc.aio.AioRpcError) -> None:
+        if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+            log.warning("shard_is_another", shard=self.shard, address=self.address, reason=error.details())
+
+    async def _receive(self, call: "_Call") -> None:
+        while (response := await call.read()) is not grpc.aio.EOF:
+            assert isinstance(response, node_pb2.ExchangeResponse)
+            self._answered = True
+            self._on_response(response)
+
+    async def _send(self, call: "_Call") -> None:
+        while True:
+            self._something_to_send.clear()
+            while (request := self._fill()) is not None:
+                await call.write(request)
+            await self._something_to_send.wait()

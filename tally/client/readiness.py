@@ -24,11 +24,11 @@ async def not_serving(state: ClusterState, stubs: "Mapping[str, node_pb2_grpc.No
         found = f"{len(state.alive)} of {state.config.first_shards} shards are there"
         return [f"there is no map yet: {found}"]
     shards = sorted(state.map.slots_per_primary())
-    answers = await asyncio.gather(*(_serving_slots(stubs.get(shard)) for shard in shards))
+    answers = await asyncio.gather(*(serving_slots(stubs.get(shard)) for shard in shards))
     return reasons(state.map, dict(zip(shards, answers, strict=True)))
 
 
-async def _serving_slots(stub: "node_pb2_grpc.NodeAsyncStub | None") -> dict[int, int] | None:
+async def serving_slots(stub: "node_pb2_grpc.NodeAsyncStub | None") -> dict[int, int] | None:
     """Return slot -> epoch as the shard serves them, or None if it does not answer."""
     if stub is None:
         return None

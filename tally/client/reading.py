@@ -76,6 +76,9 @@ class Reading:
         asks = self._asks.get(shard)
         if asks:
             for ask in asks[:MESSAGE_READS_MAX]:
+                read = self._reads.get(ask.hour)
+                if read is None or ask not in read.open_asks:
+                    continue  # It was given up while the link was stuck.
                 request.reads.add(id=ask.id, hour=ask.hour, buckets=ask.buckets, epochs=ask.epochs)
             del asks[:MESSAGE_READS_MAX]
 

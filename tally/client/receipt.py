@@ -2,31 +2,35 @@
 
 import asyncio
 
-from tally.errors import TallyError
-from tally.event import Refusal, invalid
+from tally.errors import InDoubt, TallyError
+from tally.event import invalid
 
 
 class Receipt:
     """One caller's receipt for one or more events."""
 
-    __slots__ = ("_error", "_left", "future")
+    __slots__ = ("_counted", "_error", "_left", "future")
 
     def __init__(self, events: int, loop: asyncio.AbstractEventLoop) -> None:
         assert events >= 1
         self._left = events
+        self._counted = False
         self._error: TallyError | None = None
         self.future: asyncio.Future[None] = loop.create_future()
 
     def settle(self, refusal: int) -> None:
         """Take the definite answer for one event."""
         if refusal:
-            self._error = invalid(Refusal(refusal))
+            self._error = invalid(refusal)
+        else:
+            self._counted = True
         self._left -= 1
         if self._left == 0 and not self.future.done():
             if self._error is None:
                 self.future.set_result(None)
             else:
-                self.future.set_exception(self._error)
+                # "Invalid" says that nothing was counted.
+                self.future.set_exception(InDoubt() if self._counted else self._error)
 
     def fail(self, error: TallyError) -> None:
         """Tell the caller at once that some event has no definite answer, or was dropped."""

@@ -129,9 +129,9 @@ class Writing:
             return  # A late answer to a repeated attempt.
         outbox = self._outboxes[slot]
         match answer.outcome:
-            case node_pb2.OUTCOME_OK:
+            case node_pb2.OUTCOME_OK if self._fits(outbox, answer):
                 self._settle(outbox, answer, now)
-            case node_pb2.OUTCOME_CONTENT_DIFFERS | node_pb2.OUTCOME_MALFORMED:
+            case node_pb2.OUTCOME_OK | node_pb2.OUTCOME_CONTENT_DIFFERS | node_pb2.OUTCOME_MALFORMED:
                 self._give_up(outbox, answer, now)
             case node_pb2.OUTCOME_OUT_OF_ORDER if answer.epoch == self._epoch(slot):
                 self._give_up(outbox, answer, now)  # No newer map explains it: data was given up.
@@ -139,6 +139,12 @@ class Writing:
                 outbox.hold_off(answer.id, now, random.random())  # noqa: S311 - jitter is no secret.
                 if answer.outcome in {node_pb2.OUTCOME_NOT_OWNER, node_pb2.OUTCOME_OUT_OF_ORDER}:
                     self._reread_map()
+
+    @staticmethod
+    def _fits(outbox: SlotOutbox[Receipt], answer: node_pb2.SubBatchAnswer) -> bool:
+        """Tell whether there is one refusal for each event, or none at all."""
+        doubtful = outbox.in_doubt
+        return doubtful is not None and len(answer.refusals) in {0, len(doubtful.entries)}
 
     def _epoch(self, slot: int) -> int:
         held = self._state().map

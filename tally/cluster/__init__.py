@@ -1,7 +1,10 @@
 """The cluster as etcd tells it.
 
-keys, config, members, slot_map, state   what stands in etcd, parsed: pure
-placement, plan                           who should own what: pure
-etcd                                      the one file that talks to etcd
-reader, registration, controller          the thin drivers
+    keys, config, members, slot_map, state   what stands in etcd, parsed: pure
+    placement, plan                          who should own what: pure
+    etcd, etcd_words                         the one file that talks to etcd, and its words
+    creation, reader, registration, controller   the thin drivers; trouble logs an outage once
+    local_etcd                               an etcd for one machine
+
+Readers and writers of etcd meet only in these values.
 """

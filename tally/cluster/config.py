@@ -101,7 +101,7 @@ def parse_object(text: bytes | str, key: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise BadClusterData(key, f"not JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise BadClusterData(key, "not a JSON object")

@@ -181,7 +181,7 @@ class Etcd:
     async def _range(self, request: Any) -> Snapshot:
         answer = await self._ask(lambda node: node.kv.Range(request, **self._terms()))
         found = tuple(
-            KeyValue(kv.key.decode(), bytes(kv.value), int(kv.mod_revision), int(kv.create_revision))
+            KeyValue(kv.key.decode("utf-8", "replace"), bytes(kv.value), int(kv.mod_revision), int(kv.create_revision))
             for kv in answer.kvs
         )
         return Snapshot(int(answer.header.revision), found, int(answer.count))

@@ -21,26 +21,26 @@ from tally.cluster.etcd import Etcd
 from tally.cluster.keys import Keys
 from tally.cluster.state import ClusterState
 from tally.cluster.trouble import Trouble
-from tally.errors import BadClusterData, ClusterMissing, EtcdUnavailable, TallyError
+from tally.errors import BadClusterData, ClusterMissing, ClusterReplaced, EtcdUnavailable, TallyError
 
 log = structlog.get_logger()
 
 _START_RETRY_S: Final = 0.2
 
 
-def take_in(held: ClusterState | None, found: ClusterState, key: str) -> ClusterState:
+def take_in(held: ClusterState | None, found: ClusterState, cluster: str) -> ClusterState:
     """Return what to hold after ``found`` was read; the map that is held stays unless the found one is newer.
 
     Raises:
-        BadClusterData: What is fixed for the life of a cluster has changed; the error names ``key``.
+        ClusterReplaced: What is fixed for the life of a cluster has changed.
     """
     if held is None:
         return found
     if found.config.uuid != held.config.uuid:
-        raise BadClusterData(key, f"the cluster was made anew: its uuid is {found.config.uuid}, not {held.config.uuid}")
+        raise ClusterReplaced(cluster, f"its uuid is {found.config.uuid}, not {held.config.uuid}")
     differences = found.config.differences(held.config)
     if differences:
-        raise BadClusterData(key, f"what is fixed was changed: {', '.join(differences)}")
+        raise ClusterReplaced(cluster, ", ".join(differences))
     if found.map_revision < held.map_revision:
         return replace(found, map=held.map, map_revision=held.map_revision)
     return found
@@ -114,11 +114,17 @@ class ClusterReader:
                 return
 
     async def run(self) -> None:
-        """Poll until cancelled. Trouble is logged, and the state stays as it is."""
+        """Poll until cancelled. Trouble is logged, and the state stays as it is.
+
+        Raises:
+            ClusterReplaced: To go on with the old state would mix the events of two clusters.
+        """
         while True:
             self._wake.clear()
             try:
                 await self.refresh()
+            except ClusterReplaced:
+                raise
             except TallyError as exc:
                 self._trouble.met(exc)
             else:
@@ -161,7 +167,7 @@ class ClusterReader:
                 return
         snapshot = await self._etcd.read_prefix(prefix)
         found = ClusterState.from_etcd(self._keys, snapshot.found)
-        state = take_in(self._state, found, self._keys.config)
+        state = take_in(self._state, found, self._keys.cluster)
         if state is not found:
             log.warning("older_map_ignored", held_revision=state.map_revision, found_revision=found.map_revision)
         self._revision, self._count = snapshot.revision, snapshot.count
@@ -170,7 +176,10 @@ class ClusterReader:
     def _adopt(self, state: ClusterState) -> None:
         if state == self._state:
             return
-        self._state = state
+        before, self._state = self._state, state
+        for key, reason in state.unreadable.items():
+            if before is None or key not in before.unreadable:
+                log.error("member_not_readable", key=key, reason=reason)
         for listener in self._listeners:
             listener(state)
 

@@ -21,7 +21,7 @@ from tally.cluster.keys import Keys
 from tally.cluster.members import Member
 from tally.cluster.state import KeyValue
 from tally.cluster.trouble import Trouble
-from tally.errors import DirectoryCopied, EtcdUnavailable, LeaseGone, TallyError
+from tally.errors import DirectoryCopied, EtcdUnavailable, LeaseGone, ShardTaken, TallyError
 
 log = structlog.get_logger()
 
@@ -51,6 +51,19 @@ def next_step(shard: str, bits: str, found: KeyValue | None, ttl_s: int) -> Step
         raise DirectoryCopied(shard)
     # A lease that has run out takes the key with it, maybe a moment from now.
     return Step.STAY if found is not None and ttl_s > 0 else Step.REGISTER_AGAIN
+
+
+def check_free(shard: str, directory: str, alive: KeyValue | None, member: KeyValue | None) -> None:
+    """Make sure that a process that starts does not take the place of one that runs from another directory.
+
+    Raises:
+        ShardTaken: It would.
+    """
+    if alive is None or member is None:
+        return
+    holder = Member.from_json(member.value, member.key)
+    if holder.directory != directory:
+        raise ShardTaken(shard, holder.address)
 
 
 class Registration:
@@ -102,6 +115,7 @@ class Registration:
 
         Raises:
             EtcdRefused: etcd does not let us.
+            ShardTaken: It runs already, from another directory.
         """
         while True:
             try:
@@ -148,7 +162,8 @@ class Registration:
     async def _renew(self) -> None:
         ttl_s = await self._etcd.keep_alive(self._lease)
         found = await self._etcd.read(self._keys.alive_of(self._shard))
-        if next_step(self._shard, self._bits, found, ttl_s) is Step.REGISTER_AGAIN:
+        step = next_step(self._shard, self._bits, found, ttl_s)
+        if step is Step.REGISTER_AGAIN or await self._etcd.read(self._keys.member(self._shard)) is None:
             log.warning("registration_lost", shard=self._shard, lease=self._lease)
             await self._register(first=False)
 
@@ -158,7 +173,9 @@ class Registration:
         lease = await self._etcd.grant_lease(self._ttl_s)
         while True:
             seen = {key: await self._etcd.read(key) for key in (alive, member, slot_map)}
-            if not first:  # At the start the key of the process before us may stand there yet.
+            if first:  # The key of the process before us may stand there yet; another shard's must not.
+                check_free(self._shard, self._member.directory, seen[alive], seen[member])
+            else:
                 next_step(self._shard, self._bits, seen[alive], self._ttl_s)
             committed = await self._etcd.commit(
                 # The map too: an old etcd may have answered from the past, and this proves that it did not.

@@ -38,6 +38,7 @@ class ClusterState:
         controller_revision: ``create_revision`` of that; 0 if nobody. Guards what the controller writes.
         map: Who owns what; None until the first shards are there.
         map_revision: ``mod_revision`` of the map; 0 without one. A lower one is never taken in.
+        unreadable: Key -> reason, of members that somebody wrote wrongly: one of them must not blind all the others.
     """
 
     config: ClusterConfig
@@ -47,6 +48,7 @@ class ClusterState:
     controller_revision: int = 0
     map: SlotMap | None = None
     map_revision: int = 0
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_etcd(cls, keys: Keys, found: Iterable[KeyValue]) -> Self:
@@ -54,7 +56,7 @@ class ClusterState:
 
         Raises:
             ClusterMissing: There is no config among them.
-            BadClusterData: A value can't be read.
+            BadClusterData: The config, the map or the controller can't be read.
         """
         by_key = {one.key: one for one in found}
         if keys.config not in by_key:
@@ -62,13 +64,11 @@ class ClusterState:
         config = ClusterConfig.from_json(by_key[keys.config].value, keys.config)
         seat = by_key.get(keys.controller)
         row = by_key.get(keys.map)
+        members, unreadable = _members(keys, by_key)
         return cls(
             config=config,
-            members={
-                key.removeprefix(keys.members): Member.from_json(one.value, key)
-                for key, one in sorted(by_key.items())
-                if key.startswith(keys.members)
-            },
+            members=members,
+            unreadable=unreadable,
             alive={
                 key.removeprefix(keys.alive): one.value.decode("ascii", "replace")
                 for key, one in sorted(by_key.items())
@@ -117,3 +117,16 @@ class ClusterState:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise BadClusterData(path, f"{type(exc).__name__}: {exc}") from exc
+
+
+def _members(keys: Keys, by_key: Mapping[str, KeyValue]) -> tuple[dict[str, Member], dict[str, str]]:
+    """Return the members, and why some can't be read."""
+    members: dict[str, Member] = {}
+    unreadable: dict[str, str] = {}
+    for key, one in sorted(by_key.items()):
+        if key.startswith(keys.members):
+            try:
+                members[key.removeprefix(keys.members)] = Member.from_json(one.value, key)
+            except BadClusterData as exc:
+                unreadable[key] = exc.reason
+    return members, unreadable

@@ -1,14 +1,15 @@
-"""Addresses to listen on: reading them, and finding out whether they are free."""
+"""Addresses of this machine: whether they are free to listen on, and how they are reached."""
 
 import errno
 import socket
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
-from tally.errors import ConfigError, TallyError
+from tally.address import Address
+from tally.errors import TallyError
 
 LOOPBACK: Final = "127.0.0.1"
-_EVERYWHERE: Final = {"0.0.0.0": LOOPBACK, "::": "[::1]", "": LOOPBACK}  # noqa: S104 - to recognise it.
+_EVERYWHERE: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - to recognise it.
 
 
 class AddressTaken(TallyError):
@@ -24,54 +25,32 @@ class AddressTaken(TallyError):
         return f"can't listen on {self.address}: {self.reason}; end what listens there, or choose another {self.option}"
 
 
-class Address(NamedTuple):
-    """``host:port``."""
+def url_of(address: Address) -> str:
+    """Return where this machine reaches an HTTP server that listens on ``address``."""
+    return f"http://{Address(_EVERYWHERE.get(address.host, address.host), address.port)}"
 
-    host: str
-    port: int
 
-    @classmethod
-    def parse(cls, option: str, text: str) -> "Address":
-        """Read ``host:port`` or ``[IPv6]:port``.
+def check_free(option: str, address: Address) -> None:
+    """Make sure that something can listen there.
 
-        Raises:
-            ConfigError: It is not that; the error names ``option``.
-        """
-        host, colon, port = text.rpartition(":")
-        if not colon or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65_535:
-            raise ConfigError(option, text, "host:port, the port 1 to 65535")
-        return cls(host.removeprefix("[").removesuffix("]"), int(port))
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        """Where this machine reaches it over HTTP."""
-        host = _EVERYWHERE.get(self.host) or str(self).rpartition(":")[0]
-        return f"http://{host}:{self.port}"
-
-    def check_free(self, option: str) -> None:
-        """Make sure that something can listen there.
-
-        Raises:
-            AddressTaken: Nothing can.
-        """
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                # As servers do: what a connection of yesterday left behind is no hindrance.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((self.host, self.port))
-        except OSError as exc:
-            reason = "it is in use" if exc.errno == errno.EADDRINUSE else exc.strerror or str(exc)
-            raise AddressTaken(option, str(self), reason) from exc
+    Raises:
+        AddressTaken: Nothing can.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As servers do: what a connection of yesterday left behind is no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as exc:
+        reason = "it is in use" if exc.errno == errno.EADDRINUSE else exc.strerror or str(exc)
+        raise AddressTaken(option, str(address), reason) from exc
 
 
 def port_is_free(port: int) -> bool:
     """Say whether something can listen on this port of 127.0.0.1."""
     try:
-        Address(LOOPBACK, port).check_free("port")
+        check_free("port", Address(LOOPBACK, port))
     except AddressTaken:
         return False
     return True

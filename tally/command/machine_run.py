@@ -13,7 +13,7 @@ import click
 from tally.cluster.config import ClusterConfig
 from tally.cluster.creation import create_if_absent
 from tally.cluster.local_etcd import find_etcd
-from tally.command.addresses import LOOPBACK
+from tally.command.addresses import LOOPBACK, url_of
 from tally.command.create import describe
 from tally.command.options import Named
 from tally.command.processes import Ended, Processes, StartFailed, how_it_ended
@@ -58,7 +58,7 @@ class Run:
         began = time.monotonic()
         programs = await self._start()
         click.echo(what_runs([(program, self.processes.pid(program.name)) for program in programs]))
-        click.echo(f"\n{things_to_try(self.machine.http.url, int(time.time() * 1000))}\n")
+        click.echo(f"\n{things_to_try(url_of(self.machine.http), int(time.time() * 1000))}\n")
         await self._unless_one_ends(self._ready())
         click.echo(f"ready after {time.monotonic() - began:.1f} s; Ctrl-C ends all")
         while self.processes.names():
@@ -98,7 +98,7 @@ class Run:
         slow_at = time.monotonic() + SLOW_START_S
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0)) as session:
             while True:
-                reason = await _not_ready(session, f"{self.machine.http.url}/readyz")
+                reason = await _not_ready(session, f"{url_of(self.machine.http)}/readyz")
                 if reason is None:
                     return
                 if time.monotonic() > slow_at:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tally.address import Address
 from tally.cluster.local_etcd import etcd_command
-from tally.command.addresses import LOOPBACK, Address
+from tally.command.addresses import LOOPBACK
 
 ETCD: Final = "etcd"
 ETCD_PEER: Final = "etcd-peer"

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from tally.command.addresses import LOOPBACK, Address, fresh_ports, port_is_free
+from tally.address import Address
+from tally.command.addresses import LOOPBACK, check_free, fresh_ports, port_is_free
 from tally.command.lock import locked
 from tally.command.machine_run import Run
 from tally.command.options import cluster_option, etcd_options, named, new_config, option, shape_options
@@ -57,7 +58,7 @@ def up(
     with locked(data):
         machine = _plan(data, address, shards, etcd, cluster)
         where = named(machine.etcd, cluster, access)
-        address.check_free("--http")
+        check_free("--http", address)
         # By the environment, not by flags: a password would show in the list of processes.
         own = {f"TALLY_{name.upper()}": str(value) for name, value in access.items() if value is not None}
         processes = Processes({**os.environ, **own})

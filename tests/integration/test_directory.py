@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 
 from shard.directory import DATABASE, IDENTITY_FILE, Identity, check_identity, make_identity, read_identity
-from shard.node import own_directory
+from shard.keys import CopyRecord, record_key
+from shard.node import look_inside, own_directory
 from shard.settings import ShardSettings
+from shard.store import Changes, Store
 from tally.cluster.etcd import EtcdSettings
 from tally.cluster.keys import Keys
 from tally.errors import DirectoryRefused
@@ -117,14 +120,48 @@ def settings(data: Path, shard: str | None = None) -> ShardSettings:
 def test_new_directory_gets_a_name_that_stays(tmp_path: Path) -> None:
     made = own_directory(settings(tmp_path / "new"), CONFIG)
     assert made.shard.startswith("shard-")
-    (tmp_path / "new" / DATABASE).mkdir()
     assert own_directory(settings(tmp_path / "new"), CONFIG) == made
 
 
-def test_directory_whose_database_is_gone_becomes_another_copy(tmp_path: Path) -> None:
-    """Under its old incarnation it would take itself for one that has the data (PROTOCOL rule 16)."""
+def opened(path: Path) -> Identity:
+    """Return the identity that a start would go on with."""
+    store = Store(path / DATABASE)
+    try:
+        return look_inside(path, own_directory(settings(path), CONFIG), store)
+    finally:
+        store.close()
+
+
+def with_a_founding_copy(path: Path) -> Identity:
+    """Make a directory as it is after the first map."""
+    made = own_directory(settings(path, "s1"), CONFIG)
+    store = Store(path / DATABASE)
+    record = CopyRecord(generation=1, incarnation=bytes.fromhex(made.directory), epoch=1)
+    store.write([Changes([(record_key(0), record.encode())])])
+    store.close()
+    return opened(path)
+
+
+def test_directory_that_was_never_founded_stays_what_it_is(tmp_path: Path) -> None:
     made = own_directory(settings(tmp_path, "s1"), CONFIG)
-    renewed = own_directory(settings(tmp_path), CONFIG)
-    assert (renewed.shard, renewed.cluster) == (made.shard, made.cluster)
-    assert renewed.directory != made.directory
+    assert opened(tmp_path) == made
+
+
+def test_directory_with_copies_is_founded_even_if_its_start_was_cut_short(tmp_path: Path) -> None:
+    founded = with_a_founding_copy(tmp_path)
+    assert founded.founded
+    assert opened(tmp_path) == founded == read_identity(tmp_path)
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty directory"])
+def test_directory_that_lost_its_database_becomes_another_copy(tmp_path: Path, left: str) -> None:
+    """Under its old incarnation it would take itself for one that has the data (PROTOCOL rule 16)."""
+    founded = with_a_founding_copy(tmp_path)
+    shutil.rmtree(tmp_path / DATABASE)
+    if left == "an empty directory":
+        (tmp_path / DATABASE).mkdir()
+    renewed = opened(tmp_path)
+    assert (renewed.shard, renewed.cluster) == (founded.shard, founded.cluster)
+    assert renewed.directory != founded.directory
+    assert not renewed.founded
     assert read_identity(tmp_path) == renewed

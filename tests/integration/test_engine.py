@@ -71,13 +71,22 @@ class Bench:
     def __init__(self, store: ObedientStore) -> None:
         self.store = store
         self.newer_epochs = 0
+        self.founded = 0
         self.engine = Engine(
-            store, shard=SHARD, directory=DIRECTORY, shape=SMALL, on_newer_epoch=self._note_newer_epoch
+            store,
+            shard=SHARD,
+            directory=DIRECTORY,
+            shape=SMALL,
+            on_newer_epoch=self._note_newer_epoch,
+            mark_founded=self._note_founded,
         )
         self.working = asyncio.create_task(self.engine.run())
 
     def _note_newer_epoch(self) -> None:
         self.newer_epochs += 1
+
+    def _note_founded(self) -> None:
+        self.founded += 1
 
     async def serve(self, held: SlotMap) -> None:
         """Take a map and wait until it is served."""
@@ -359,7 +368,7 @@ async def test_failed_flush_ends_the_engine_and_acknowledges_nothing(
 
 async def test_flush_without_an_end_ends_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with bench(tmp_path, a_map()) as node:
-        monkeypatch.setattr(engine_module, "FLUSH_MAX_S", 0.05)
+        monkeypatch.setattr(engine_module, "DISK_MAX_S", 0.05)
         node.store.may_flush.clear()
         answered = node.submit(sub_batch(ANN, 1, click("ann")))
         assert isinstance(await failure(node), StoreFailed)

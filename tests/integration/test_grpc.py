@@ -16,7 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
+from protos.tally.internal.v1 import node_pb2_grpc
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
+from tally.client.channel import peer_metadata
 from tally.client.counts import HourCounts
 from tally.event import TIMESTAMP_MS_MAX
 from tally.hashing import MS_PER_HOUR
@@ -198,3 +200,20 @@ async def test_reflection_lists_the_public_service_and_its_file(cluster: Cluster
     names = {service.name for service in listed.list_services_response.service}
     assert {"tally.v1.Analytics", "grpc.health.v1.Health"} <= names
     assert described.file_descriptor_response.file_descriptor_proto
+
+
+@pytest.mark.parametrize("wrong", ["cluster", "shard", "both missing"])
+async def test_shard_refuses_what_is_meant_for_who_had_its_address_before(cluster: Cluster, wrong: str) -> None:
+    """Else a gateway would have its events counted by another cluster, and call them acknowledged."""
+    async with channel_to(cluster, "s1") as channel:
+        call = node_pb2_grpc.NodeStub(channel).Exchange(
+            metadata={
+                "cluster": peer_metadata("f" * 32, "s1"),
+                "shard": peer_metadata("f" * 32, "s2"),
+                "both missing": grpc.aio.Metadata(),
+            }[wrong],
+            timeout=TIMEOUT_S,
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION

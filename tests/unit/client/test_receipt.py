@@ -26,9 +26,23 @@ async def test_refused_event_fails_the_group_once_every_fate_is_known() -> None:
     receipt = new_receipt(2)
     receipt.settle(Refusal.USER_EMPTY)
     assert not receipt.future.done()
-    receipt.settle(Refusal.COUNTED)
+    receipt.settle(Refusal.USER_EMPTY)
     with pytest.raises(InvalidEvent, match="user must not be empty"):
         receipt.future.result()
+
+
+async def test_group_is_not_called_invalid_when_some_of_it_was_counted() -> None:
+    """An ``InvalidEvent`` says that nothing was."""
+    receipt = new_receipt(2)
+    receipt.settle(Refusal.USER_EMPTY)
+    receipt.settle(Refusal.COUNTED)
+    assert isinstance(receipt.future.exception(), InDoubt)
+
+
+async def test_reason_of_a_newer_version_is_a_refusal_too() -> None:
+    receipt = new_receipt(1)
+    receipt.settle(200)
+    assert isinstance(receipt.future.exception(), InvalidEvent)
 
 
 async def test_event_in_doubt_fails_the_group_at_once() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tally.command.addresses import Address
+from tally.address import Address
+from tally.command.addresses import url_of
 from tally.command.machine_run import obituary, things_to_try, what_runs
 from tally.command.processes import Ended, how_it_ended
 from tally.command.programs import Machine, shard_names, stages
@@ -82,7 +83,7 @@ def test_a_newcomer_gets_a_post_and_a_get() -> None:
     ],
 )
 def test_an_address_says_where_to_reach_it(text: str, url: str) -> None:
-    assert Address.parse("--http", text).url == url
+    assert url_of(Address.parse("--http", text)) == url
 
 
 @pytest.mark.parametrize("text", ["", "8080", "host:", "host:0", "host:65536", "host:x", "host:８０"])

@@ -7,9 +7,10 @@ import pytest
 
 from tally.cluster.etcd import Etcd, EtcdSettings, Snapshot
 from tally.cluster.keys import Keys
+from tally.cluster.members import ControllerSeat
 from tally.cluster.reader import ClusterReader
 from tally.cluster.state import ClusterState
-from tally.errors import BadClusterData, ClusterMissing, EtcdUnavailable, TallyError
+from tally.errors import BadClusterData, ClusterMissing, ClusterReplaced, EtcdUnavailable, TallyError
 from tests.support.cluster_values import config, key_value, member
 from tests.support.waiting import running
 
@@ -180,14 +181,14 @@ async def test_trouble_leaves_the_state_as_it_is_and_ends_by_itself() -> None:
     async with running(reader.run()):
         for failure in (AWAY, None):
             etcd.failure = failure
-            etcd.put(KEYS.member("s1"), "not ours")
+            etcd.put(KEYS.controller, "not ours")
             reader.refresh_soon()
             await tick()
             assert reader.state is held
-        etcd.put(KEYS.member("s1"), member(1).to_json())
+        etcd.put(KEYS.controller, ControllerSeat("s1", "127.0.0.1:7001").to_json())
         reader.refresh_soon()
         await tick()
-        assert "s1" in reader.state.members
+        assert reader.state.controller == ControllerSeat("s1", "127.0.0.1:7001")
 
 
 async def test_bad_data_is_told_again_at_every_refresh() -> None:
@@ -199,12 +200,20 @@ async def test_bad_data_is_told_again_at_every_refresh() -> None:
             await reader.refresh()
 
 
+async def test_member_that_somebody_wrote_wrongly_blinds_nobody() -> None:
+    etcd = PlayedEtcd()
+    etcd.put(KEYS.member("s9"), '{"state": "drain"}')
+    reader = await started(etcd)
+    assert list(reader.state.unreadable) == [KEYS.member("s9")]
+    assert "s9" not in reader.state.members
+
+
 async def test_cluster_that_was_made_anew_under_a_running_process_is_not_taken() -> None:
     etcd = PlayedEtcd()
     reader = await started(etcd)
     held = reader.state
     etcd.put(KEYS.config, config(uuid="f" * 32).to_json())
-    with pytest.raises(BadClusterData, match="uuid"):
+    with pytest.raises(ClusterReplaced, match="uuid"):
         await reader.refresh()
     assert reader.state is held
 

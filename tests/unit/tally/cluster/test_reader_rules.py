@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tally.cluster.reader import take_in
-from tally.errors import BadClusterData
+from tally.errors import ClusterReplaced
 from tally.hashing import Shape
 from tests.support.cluster_values import config, members, state
 
@@ -36,13 +36,13 @@ def test_first_map_replaces_none() -> None:
 
 def test_cluster_that_was_made_anew_is_refused() -> None:
     found = replace(state(), config=config(uuid="f" * 32))
-    with pytest.raises(BadClusterData, match="uuid"):
+    with pytest.raises(ClusterReplaced, match="uuid"):
         take_in(state(), found, KEY)
 
 
 def test_cluster_whose_shape_was_changed_is_refused() -> None:
     found = replace(state(), config=config(shape=Shape(16, ((0, 4),), 24)))
-    with pytest.raises(BadClusterData, match="slots is 16, not 8"):
+    with pytest.raises(ClusterReplaced, match="slots is 16, not 8"):
         take_in(state(), found, KEY)
 
 

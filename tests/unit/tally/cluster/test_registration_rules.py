@@ -2,8 +2,9 @@
 
 import pytest
 
-from tally.cluster.registration import Step, next_step
-from tally.errors import DirectoryCopied
+from tally.cluster.members import Member
+from tally.cluster.registration import Step, check_free, next_step
+from tally.errors import DirectoryCopied, ShardTaken
 from tests.support.cluster_values import key_value
 
 OURS = "00112233aabbccdd"
@@ -28,3 +29,20 @@ def test_lease_that_has_run_out_is_registered_again_though_the_key_is_still_ther
 def test_key_of_another_process_ends_this_one(theirs: str, ttl_s: int) -> None:
     with pytest.raises(DirectoryCopied, match="s1"):
         next_step("s1", OURS, key_value(KEY, theirs), ttl_s)
+
+
+MEMBER = key_value("/tally/t/members/s1", Member("10.0.0.1:9101", "ab" * 16).to_json())
+
+
+def test_running_shard_is_not_replaced_by_one_with_another_directory() -> None:
+    with pytest.raises(ShardTaken, match="s1 is running at"):
+        check_free("s1", "cd" * 16, key_value(KEY, OURS), MEMBER)
+
+
+def test_restarted_process_need_not_wait_for_its_old_lease() -> None:
+    check_free("s1", "ab" * 16, key_value(KEY, OURS), MEMBER)
+
+
+def test_shard_that_does_not_run_can_come_back_with_an_emptied_directory() -> None:
+    check_free("s1", "cd" * 16, None, MEMBER)
+    check_free("s1", "cd" * 16, None, None)

@@ -53,12 +53,20 @@ def test_cluster_without_config_is_missing() -> None:
         ClusterState.from_etcd(KEYS, full()[1:])
 
 
-@pytest.mark.parametrize("at", [0, 1, 4, 5])
+@pytest.mark.parametrize("at", [0, 4, 5])
 def test_value_that_can_not_be_read_is_named(at: int) -> None:
     found = full()
     found[at] = found[at]._replace(value=b"?")
     with pytest.raises(BadClusterData, match=found[at].key):
         ClusterState.from_etcd(KEYS, found)
+
+
+def test_member_that_can_not_be_read_is_left_out_and_named() -> None:
+    found = full()
+    found[1] = found[1]._replace(value=b"?")
+    read = ClusterState.from_etcd(KEYS, found)
+    assert list(read.members) == ["s0"]
+    assert list(read.unreadable) == [KEYS.member("s1")]
 
 
 def test_address_of_a_stranger_is_unknown() -> None:

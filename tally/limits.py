@@ -1,0 +1,18 @@
+"""What the operating system lets this process have."""
+
+import resource
+
+import structlog
+
+log = structlog.get_logger()
+
+SPARE_FILES = 256  # For etcd, shards, the database and logs, beside the clients' connections.
+
+
+def raise_file_limit(connections: int = 0) -> None:
+    """Let this process open as many files as it may; warn if that is too few for so many connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < connections + SPARE_FILES:
+        log.warning("few_open_files", limit=hard, connections=connections)
