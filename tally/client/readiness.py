@@ -24,17 +24,19 @@ async def not_serving(state: ClusterState, stubs: "Mapping[str, node_pb2_grpc.No
         found = f"{len(state.alive)} of {state.config.first_shards} shards are there"
         return [f"there is no map yet: {found}"]
     shards = sorted(state.map.slots_per_primary())
-    answers = await asyncio.gather(*(serving_slots(stubs.get(shard)) for shard in shards))
+    answers = await asyncio.gather(*(serving_slots(shard, stubs.get(shard)) for shard in shards))
     return reasons(state.map, dict(zip(shards, answers, strict=True)))
 
 
-async def serving_slots(stub: "node_pb2_grpc.NodeAsyncStub | None") -> dict[int, int] | None:
-    """Return slot -> epoch as the shard serves them, or None if it does not answer."""
+async def serving_slots(shard: str, stub: "node_pb2_grpc.NodeAsyncStub | None") -> dict[int, int] | None:
+    """Return slot -> epoch as the shard serves them; None if it does not answer, or another one does in its place."""
     if stub is None:
         return None
     try:
         status = await stub.Status(node_pb2.StatusRequest(), timeout=STATUS_TIMEOUT_S)
     except grpc.aio.AioRpcError:
+        return None
+    if status.shard != shard:
         return None
     return dict(zip(status.slots, status.epochs, strict=True))
 

@@ -15,6 +15,7 @@ from tally.errors import TallyError
 
 FIELDS: Final = ("timestamp_ms", "user", "kind")
 LINE_BYTES_MAX: Final = 65_536
+_ONE_OBJECT: Final = "each line must be one JSON object"
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -46,14 +47,14 @@ class BadRow(NamedTuple):
 
 
 class BadHeader(TallyError):
-    """The first line does not name the columns; nothing was sent."""
+    """The first line says that no row of this file can be read; nothing was sent."""
 
-    def __init__(self, found: str) -> None:
-        super().__init__(found)
-        self.found = found
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
     def __str__(self) -> str:
-        return f"the first line must name the columns {', '.join(FIELDS)} (in any order); found: {self.found}"
+        return self.reason
 
 
 class _NoEvent(Exception):
@@ -79,7 +80,7 @@ class RowParser:
         """Take bytes in and give the rows that they complete.
 
         Raises:
-            BadHeader: It is CSV whose first line lacks a column.
+            BadHeader: It is CSV whose first line does not name the columns, or no format that is known.
         """
         *lines, rest = (self._rest + chunk).split(b"\n")
         self._rest = b""  # Not twice, if the caller stops in the middle.
@@ -93,12 +94,12 @@ class RowParser:
         """Give the row of a last line that has no line feed.
 
         Raises:
-            BadHeader: It is CSV whose first line lacks a column, or there is none.
+            BadHeader: It is CSV whose first line does not name the columns, or there is none.
         """
         rest, self._rest = self._rest, b""
         yield from self._take(rest)
         if self._parse is None and self._form is not Format.NDJSON:
-            raise BadHeader("nothing, the input is empty")
+            raise _no_columns("nothing, the input is empty")
 
     def _take(self, line: bytes) -> Iterator[Row | BadRow]:
         self._line += 1
@@ -125,16 +126,22 @@ def _choose(form: Format, first: bytes) -> tuple[Callable[[bytes], str], bool]:
     """Return what reads the rows of this file, and whether ``first`` was its header."""
     if form is Format.NDJSON or (form is Format.AUTO and first.lstrip().startswith(b"{")):
         return _query_of_json, False
+    if form is Format.AUTO and first.lstrip().startswith(b"["):
+        raise BadHeader("it is a JSON array; each line must be one object")
     return _csv_parser(first), True
 
 
 def _csv_parser(header: bytes) -> Callable[[bytes], str]:
     try:
-        names = [name.strip() for name in _split(header)]
+        names = _split(header)
     except _NoEvent as exc:
-        raise BadHeader(str(exc)) from exc
+        raise _no_columns(str(exc)) from exc
+    for name in names:
+        # Not trimmed: the values have such blanks too, and there they may belong to a name.
+        if name not in FIELDS and name.strip() in FIELDS:
+            raise BadHeader(f"the column {name!r} has blanks around its name; take them out, and out of the values too")
     if any(names.count(field) != 1 for field in FIELDS):
-        raise BadHeader(ascii(", ".join(names)[:200]))
+        raise _no_columns(ascii(",".join(names)[:200]))
     at_timestamp, at_user, at_kind = (names.index(field) for field in FIELDS)
 
     def query_of_csv(line: bytes) -> str:
@@ -146,26 +153,36 @@ def _csv_parser(header: bytes) -> Callable[[bytes], str]:
     return query_of_csv
 
 
+def _no_columns(found: str) -> BadHeader:
+    return BadHeader(f"the first line must name the columns {', '.join(FIELDS)} (in any order); found: {found}")
+
+
 def _split(line: bytes) -> list[str]:
     # A line at a time: a quote that is never closed costs one row, not the rest of the file.
     # Bytes that are not UTF-8 go through unchanged, and the gateway refuses the name that has them.
     try:
         return next(csv.reader([line.decode(errors="surrogateescape")], strict=True))
     except csv.Error as exc:
+        if str(exc) == "unexpected end of data":
+            raise _NoEvent("not CSV: a quote does not end on its line") from exc
         raise _NoEvent(f"not CSV: {exc}") from exc
 
 
 def _query_of_json(line: bytes) -> str:
+    if line.lstrip().startswith(b"["):
+        raise _NoEvent(f"{_ONE_OBJECT}, not part of an array")
     try:
         value = json.loads(line.decode())
     except UnicodeDecodeError:
         raise _NoEvent("not UTF-8") from None
     except json.JSONDecodeError as exc:
+        if exc.msg == "Extra data":
+            raise _NoEvent(f"{_ONE_OBJECT}, and nothing after it") from exc
         raise _NoEvent(f"not JSON: {exc.msg} at column {exc.colno}") from exc
     except (ValueError, RecursionError):
         raise _NoEvent("not an event: a number too long, or nested too deeply") from None
     if not isinstance(value, dict):
-        raise _NoEvent("not a JSON object")
+        raise _NoEvent(_ONE_OBJECT)
     for field in FIELDS:
         if field not in value:
             raise _NoEvent(f"has no {field}")

@@ -30,7 +30,7 @@ async def read_rows(descriptor: int, form: Format) -> AsyncIterator[Batch]:
     A file that can't be read to its end gives a last ``BadRow``: what came before it is good.
 
     Raises:
-        BadHeader: It is CSV whose first line lacks a column. Comes before the first batch.
+        BadHeader: It is CSV whose first line is no header. Comes before the first batch.
     """
     unpacker, parser, position = Unpacker(), RowParser(form), 0
     try:

@@ -60,11 +60,11 @@ async def _look(where: Named) -> tuple[ClusterState, Mapping[str, Mapping[int, i
     """Return what etcd says, and what each member says that it serves."""
     async with where.connect() as etcd:
         state = ClusterState.from_etcd(where.keys, (await etcd.read_prefix(where.keys.prefix)).found)
-    answers = await asyncio.gather(*(_ask(member.address) for member in state.members.values()))
+    answers = await asyncio.gather(*(_ask(shard, member.address) for shard, member in state.members.items()))
     return state, dict(zip(state.members, answers, strict=True))
 
 
-async def _ask(address: str) -> Mapping[int, int] | None:
+async def _ask(shard: str, address: str) -> Mapping[int, int] | None:
     async with open_channel(address) as channel:
         stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(channel)
-        return await serving_slots(stub)
+        return await serving_slots(shard, stub)

@@ -22,4 +22,5 @@ def test_generated_code_is_current(tmp_path: Path) -> None:
 
 def generated(directory: Path, root: Path) -> dict[str, str]:
     """Return the text of each generated file under a directory."""
-    return {str(path.relative_to(root)): path.read_text() for path in directory.rglob("*_pb2*.py*") if path.is_file()}
+    files = (path for path in directory.rglob("*_pb2*") if path.suffix in {".py", ".pyi"})
+    return {str(path.relative_to(root)): path.read_text() for path in files}

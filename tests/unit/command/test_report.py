@@ -73,7 +73,7 @@ def test_a_dead_shard_without_slots_is_shown_but_hinders_nobody() -> None:
 
 
 def test_without_a_map_nothing_serves() -> None:
-    report = status_report(cluster_values.state(), dict.fromkeys(ALL, {}))
+    report = status_report(cluster_values.state(), {})
     assert not report.map
     assert not report.all_serve
     assert "not shared out yet" in render_table(report)

@@ -50,7 +50,7 @@ def test_a_quoted_field_may_hold_commas_and_quotes() -> None:
 
 def test_a_quote_that_is_never_closed_costs_one_row() -> None:
     rows = parse(HEADER + b'5,"ann,click\n6,bob,click\n')
-    assert rows == [BadRow(2, "not CSV: unexpected end of data"), Row(3, "timestamp=6&user=bob&click")]
+    assert rows == [BadRow(2, "not CSV: a quote does not end on its line"), Row(3, "timestamp=6&user=bob&click")]
 
 
 def test_the_bytes_of_a_name_reach_the_gateway_unchanged() -> None:
@@ -70,6 +70,8 @@ def test_what_the_gateway_judges_is_passed_on() -> None:
         (b"5,ann,click,x", "has 4 fields, the header has 3"),
         (b"5,ann,view", "kind must be click or impression"),
         (b"5,ann,click&x", "kind must be click or impression"),
+        (b"5,ann, click", "kind must be click or impression"),
+        (b'5,"ann"x,click', "not CSV: ',' expected after '\"'"),
     ],
 )
 def test_a_csv_line_that_is_no_event_says_why(line: bytes, reason: str) -> None:
@@ -79,7 +81,10 @@ def test_a_csv_line_that_is_no_event_says_why(line: bytes, reason: str) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"[]", "not a JSON object"),
+        (b"[]", "each line must be one JSON object, not part of an array"),
+        (b'[{"user": "ann"},', "each line must be one JSON object, not part of an array"),
+        (b'{"user": "ann"},', "each line must be one JSON object, and nothing after it"),
+        (b"5", "each line must be one JSON object"),
         (b"{", "not JSON: Expecting property name enclosed in double quotes at column 2"),
         (b'{"user": "ann", "kind": "click"}', "has no timestamp_ms"),
         (b'{"timestamp_ms": 5.0, "user": "ann", "kind": "click"}', "timestamp_ms must be a whole number"),
@@ -106,6 +111,21 @@ def test_a_line_that_is_too_long_is_skipped_without_keeping_it() -> None:
         assert list(parser.feed(b"x" * LINE_BYTES_MAX)) == []
     rows = list(parser.feed(b"\n6,bob,click\n"))
     assert rows == [BadRow(2, "the line is longer than 65,536 bytes"), Row(3, "timestamp=6&user=bob&click")]
+
+
+def test_blanks_in_values_are_passed_on() -> None:
+    assert only(HEADER + b" 5, ann ,click\n") == Row(2, "timestamp=%205&user=%20ann%20&click")
+
+
+def test_a_header_with_blanks_is_refused_by_the_column() -> None:
+    with pytest.raises(BadHeader, match="the column ' user' has blanks around its name"):
+        parse(b"timestamp_ms, user, kind\n5, ann, click\n")
+
+
+@pytest.mark.parametrize("data", [b"[\n{}\n]", b'[{"user": "ann"}]'])
+def test_a_json_array_is_refused_whole_as_what_it_is(data: bytes) -> None:
+    with pytest.raises(BadHeader, match="a JSON array; each line must be one object"):
+        parse(data)
 
 
 @pytest.mark.parametrize(
