@@ -1,6 +1,7 @@
 """The command ``tally-gateway``, also as ``python -m gateway``."""
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from gateway.process import serve
 from gateway.settings import GatewaySettings
 from tally import logs
 from tally.command.options import cluster_option, etcd_options, named, option
-from tally.errors import TallyError
+from tally.errors import ConfigError, TallyError
 from tally.limits import raise_file_limit
 
 
-@click.command()
+@click.command(context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]})
+@click.version_option(version("tally"), prog_name="tally-gateway")
 @etcd_options("Where etcd is.")
 @cluster_option
 @option("--listen", default=GatewaySettings.listen, metavar="HOST:PORT", help="Where to take HTTP.")
@@ -42,8 +44,13 @@ def gateway(etcd: str | None, cluster: str, **others: Any) -> None:
     access = {name: others.pop(name) for name in list(others) if name.startswith("etcd_")}
     try:
         where = named(etcd, cluster, access)
-        raise_file_limit(others["connections"])
-        uvloop.run(serve(GatewaySettings(etcd=where.etcd, keys=where.keys, **others)))
+        settings = GatewaySettings(etcd=where.etcd, keys=where.keys, **others)
+    except ConfigError as exc:
+        click.echo(f"tally-gateway: {exc}", err=True)
+        sys.exit(2)
+    raise_file_limit(settings.connections)
+    try:
+        uvloop.run(serve(settings))
     except TallyError as exc:
         click.echo(f"tally-gateway: {exc}", err=True)
         sys.exit(1)

@@ -40,19 +40,19 @@ class GatewaySettings:
     connections: int = 10_000
 
     def __post_init__(self) -> None:
-        _check("TALLY_QUEUE_EVENTS", self.queue_events, 1, 1_000_000)
-        _check("TALLY_SLOT_QUEUE_EVENTS", self.slot_queue_events, 1, self.queue_events)
-        _check("TALLY_READS_WAITING", self.reads_waiting, 1, 1_000_000)
-        _check("TALLY_DEADLINE_S", self.deadline_s, 0.1, 60)
-        _check("TALLY_HEADER_TIMEOUT_S", self.header_timeout_s, 0.1, 3600)
-        _check("TALLY_IDLE_TIMEOUT_S", self.idle_timeout_s, 0.1, 3600)
-        _check("TALLY_CONNECTIONS", self.connections, 1, 1_000_000)
+        _check("--queue-events (TALLY_QUEUE_EVENTS)", self.queue_events, 1, 1_000_000)
+        _check("--slot-queue-events (TALLY_SLOT_QUEUE_EVENTS)", self.slot_queue_events, 1, self.queue_events)
+        _check("--reads-waiting (TALLY_READS_WAITING)", self.reads_waiting, 1, 1_000_000)
+        _check("--deadline-s (TALLY_DEADLINE_S)", self.deadline_s, 0.1, 60)
+        _check("--header-timeout-s (TALLY_HEADER_TIMEOUT_S)", self.header_timeout_s, 0.1, 3600)
+        _check("--idle-timeout-s (TALLY_IDLE_TIMEOUT_S)", self.idle_timeout_s, 0.1, 3600)
+        _check("--connections (TALLY_CONNECTIONS)", self.connections, 1, 1_000_000)
         _ = self.address  # Complains about ``listen``, if need be.
 
     @property
     def address(self) -> Address:
         """Host and port of ``listen``."""
-        return Address.parse("TALLY_LISTEN", self.listen, port_min=0)
+        return Address.parse("--listen (TALLY_LISTEN)", self.listen, port_min=0)
 
 
 def _check(setting: str, value: float, least: float, most: float) -> None:

@@ -6,3 +6,9 @@ engine                  the worker: one pass steps all slots that are ready
 exchange, analytics     the gRPC services
 node                    all of it as one process
 """
+
+import os
+
+# gRPC writes lines of its own to stderr, such as at an address in use: what they say is in our errors too. It reads
+# this when it is imported, so here is the place; whoever wants those lines sets it to ERROR.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

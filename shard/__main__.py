@@ -3,8 +3,10 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import uvloop
@@ -13,7 +15,7 @@ from shard import node
 from shard.settings import ShardSettings
 from tally import logs
 from tally.command.options import cluster_option, etcd_options, named, option
-from tally.errors import TallyError
+from tally.errors import ConfigError, TallyError
 from tally.limits import raise_file_limit
 
 
@@ -22,6 +24,7 @@ from tally.limits import raise_file_limit
     epilog="Example: tally-shard --etcd etcd1:2379,etcd2:2379 --data /var/lib/tally --listen 0.0.0.0:9101 "
     "--advertise shard4.internal:9101",
 )
+@click.version_option(version("tally"), prog_name="tally-shard")
 @etcd_options("Where the cluster is found.")
 @cluster_option
 @option(
@@ -38,6 +41,8 @@ def main(*, etcd: str | None, cluster: str, id: str | None, **settings: Any) -> 
 
     It waits for etcd, and for `tally create` to have made the cluster. SIGTERM ends it in order; killed, it goes on
     from its data at the next start.
+
+    Exit status: 0 after SIGTERM or SIGINT, 1 if it can't start or go on, 2 for a wrong option.
     """
     logs.configure("shard")
     access = {name: settings.pop(name) for name in list(settings) if name.startswith("etcd_")}
@@ -45,12 +50,33 @@ def main(*, etcd: str | None, cluster: str, id: str | None, **settings: Any) -> 
         raise click.UsageError("--etcd (or TALLY_ETCD) must say where etcd is, such as 127.0.0.1:2379")
     try:
         found = named(etcd, cluster, access)
-        raise_file_limit()
-        uvloop.run(_until_signalled(ShardSettings(etcd=found.etcd, keys=found.keys, shard=id, **settings)))
-    except* TallyError as errors:
-        for error in errors.exceptions:
-            click.echo(f"tally-shard: {error}", err=True)
-        sys.exit(1)
+        checked = ShardSettings(etcd=found.etcd, keys=found.keys, shard=id, **settings)
+    except ConfigError as exc:
+        _end([exc], status=2)
+    raise_file_limit()
+    errors: list[TallyError] = []
+    try:
+        uvloop.run(_until_signalled(checked))
+    except* TallyError as group:
+        errors = list(_leaves(group))
+    # Not in the block above: what leaves it becomes a group, with a traceback.
+    if errors:
+        _end(errors, status=1)
+
+
+def _leaves(group: BaseExceptionGroup[TallyError]) -> Iterator[TallyError]:
+    """Give the errors of a group, those of the groups in it too."""
+    for one in group.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from _leaves(one)
+        else:
+            yield one
+
+
+def _end(errors: Iterable[TallyError], *, status: int) -> NoReturn:
+    for error in errors:
+        click.echo(f"tally-shard: {error}", err=True)
+    sys.exit(status)
 
 
 async def _until_signalled(settings: ShardSettings) -> None:

@@ -86,10 +86,14 @@ def read_identity(path: Path) -> Identity | None:
         DirectoryRefused: It holds something else than a shard's data.
     """
     file = path / IDENTITY_FILE
-    if file.exists():
-        return Identity.from_json(file.read_bytes(), path)
-    # A start that was cut short may have left its draft.
-    if path.exists() and any(child.name != _DRAFT for child in path.iterdir()):
+    try:
+        if file.exists():
+            return Identity.from_json(file.read_bytes(), path)
+        # A start that was cut short may have left its draft.
+        others = path.exists() and any(child.name != _DRAFT for child in path.iterdir())
+    except OSError as exc:
+        raise DirectoryRefused(str(path), f"it can't be read ({exc.strerror})") from exc
+    if others:
         raise DirectoryRefused(str(path), f"it is not empty, and has no {IDENTITY_FILE}")
     return None
 
@@ -125,7 +129,18 @@ def after_look(found: Identity, *, has_copies: bool) -> Identity:
 
 
 def make_identity(path: Path, identity: Identity) -> None:
-    """Make a data directory for ``identity``; durable when this returns."""
+    """Make a data directory for ``identity``; durable when this returns.
+
+    Raises:
+        DirectoryRefused: It can't be made or written.
+    """
+    try:
+        _write_identity(path, identity)
+    except OSError as exc:
+        raise DirectoryRefused(str(path), f"it can't be written ({exc.strerror})") from exc
+
+
+def _write_identity(path: Path, identity: Identity) -> None:
     path.mkdir(parents=True, exist_ok=True)
     draft = path / _DRAFT
     with draft.open("w", encoding="utf-8") as file:

@@ -33,14 +33,16 @@ class ShardSettings:
 
     def __post_init__(self) -> None:
         if self.shard is not None:
-            check_name("TALLY_ID", self.shard)
-        listen = Address.parse("TALLY_LISTEN", self.listen)
+            check_name("--id (TALLY_ID)", self.shard)
+        listen = Address.parse("--listen (TALLY_LISTEN)", self.listen)
         if self.advertise is not None:
-            Address.parse("TALLY_ADVERTISE", self.advertise)
+            Address.parse("--advertise (TALLY_ADVERTISE)", self.advertise)
         elif listen.is_everywhere:
-            raise ConfigError("TALLY_ADVERTISE", None, f"host:port that others reach, when listening on {self.listen}")
+            raise ConfigError(
+                "--advertise (TALLY_ADVERTISE)", None, f"host:port that others reach, when listening on {self.listen}"
+            )
         if not 2 <= self.lease_s <= 300:
-            raise ConfigError("TALLY_LEASE_S", self.lease_s, "2..300")
+            raise ConfigError("--lease-s (TALLY_LEASE_S)", self.lease_s, "2..300")
 
     @property
     def address(self) -> str:

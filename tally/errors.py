@@ -88,7 +88,7 @@ class LeaseGone(EtcdRefused):
 
 
 class ConfigError(TallyError):
-    """A setting can't be used. Correct it and start again."""
+    """A setting can't be used, or is missing: its value is None then. Correct it and start again."""
 
     def __init__(self, setting: str, value: object, allowed: str) -> None:
         super().__init__(setting, value, allowed)
@@ -97,6 +97,8 @@ class ConfigError(TallyError):
         self.allowed = allowed
 
     def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.setting} must be given: {self.allowed}"
         return f"{self.setting} is {self.value!r}; allowed: {self.allowed}"
 
 

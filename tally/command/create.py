@@ -8,6 +8,7 @@ import click
 from tally.cluster.config import ClusterConfig
 from tally.cluster.creation import Creation, create_if_absent
 from tally.command.options import Named, cluster_option, etcd_options, named, new_config, option, shape_options
+from tally.command.streams import say
 
 
 @click.command()
@@ -35,14 +36,18 @@ def create(
       tally create --etcd 10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379
       tally create --etcd localhost:2379 --cluster test --shards 1 --slots 16 --spread 4
 
-    Exit status: 0 it is there, 1 not, or one with other fixed settings is.
+    Exit status: 0 it is there, 1 not, or one with other fixed settings is, 2 wrongly called.
     """  # noqa: D301 - \b is how click keeps lines apart.
     if not etcd:
         raise click.UsageError("say which etcd with --etcd host:port or TALLY_ETCD")
     wanted = new_config(slots, spread, hours_together, copies, shards)
     where = named(etcd, cluster, access)
     creation = asyncio.run(_create(where, wanted))
-    click.echo(describe(where.keys.cluster, creation))
+    say(describe(where.keys.cluster, creation))
+    if creation.config.first_shards != shards:
+        click.echo(
+            f"--shards {shards} changes nothing: the cluster was made with {creation.config.first_shards}", err=True
+        )
 
 
 async def _create(where: Named, wanted: ClusterConfig) -> Creation:

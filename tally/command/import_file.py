@@ -1,6 +1,8 @@
 """``tally import``: events from a file, through a gateway."""
 
+import asyncio
 import os
+import signal
 import stat
 import time
 from contextlib import closing
@@ -11,10 +13,12 @@ import uvloop
 from rich.console import Console
 from yarl import URL
 
+from tally.command.door import Halt
 from tally.command.progress import Reporter
 from tally.command.rows import BadHeader, Format
 from tally.command.sending import Outcome, send_all
 from tally.command.source import read_rows
+from tally.command.streams import StreamFailed, check_open, say
 
 CONNECTIONS_MAX: Final = 1024
 _STDIN: Final = 0
@@ -45,6 +49,8 @@ def _check_url(_context: click.Context, _parameter: click.Parameter, value: str)
         raise click.BadParameter(str(exc)) from exc
     if url.scheme not in ("http", "https") or not url.host or url.query_string or url.fragment:
         raise click.BadParameter(f"{value!r} is no address of a gateway, such as http://127.0.0.1:8080")
+    if url.path not in ("", "/"):
+        raise click.BadParameter(f"{value!r} has a path; say only where the gateway is: {url.origin()}")
     return value.rstrip("/")
 
 
@@ -82,32 +88,72 @@ def import_file(file: str, to: str, form: str, connections: int) -> None:
     like; or NDJSON, an object a line with these three fields. gzip is recognised by itself. kind is click or
     impression. One row is one line.
 
-    Each event is sent once and never again. What is not counted is told on stderr with its line number: "line 17: ..."
-    was refused, "line 17: not acknowledged: ..." may have been counted or not.
+    No event is sent twice. What is not counted is told on stderr with its line number: "line 17: ..." was refused,
+    "line 17: not acknowledged: ..." is unknown: it may have been counted or not. A gateway that takes no connections
+    is waited for, up to 30 s. At a gateway that does not come back, at Ctrl-C and at SIGTERM it stops, and says from
+    which line on nothing was sent; a line before that says "not sent" if it was not.
 
     \b
     Examples:
       tally import events.csv.gz
       zcat events-*.ndjson.gz | tally import - --format ndjson --to http://gateway:8080
 
-    Exit status: 0 all rows counted, 1 some not, 2 wrongly called or no such columns.
+    Exit status: 0 all rows counted, 1 some not, 2 wrongly called or no such columns, 130 Ctrl-C, 143 SIGTERM.
     """  # noqa: D301 - \b is how click keeps lines apart.
+    if file == "-":
+        check_open("stdin")
     try:
         source = InputFile(file)
     except OSError as exc:
         raise click.UsageError(f"can't read {file}: {exc.strerror}") from exc
     began = time.monotonic()
     with closing(source), Reporter(Console(stderr=True), source.size) as reporter:
-        batches = read_rows(source.descriptor, Format(form))
         try:
-            outcome = uvloop.run(send_all(batches, to, connections, reporter))
+            outcome, asked = uvloop.run(_until_asked(source, Format(form), to, connections, reporter))
         except BadHeader as exc:
             raise click.UsageError(f"can't read {file}: {exc}") from exc
-    click.echo(summary(outcome, time.monotonic() - began))
-    raise SystemExit(1 if outcome.failed else 0)
+    said = summary(outcome, time.monotonic() - began)
+    try:
+        say(said)
+    except StreamFailed:
+        click.echo(said, err=True)  # Better there than nowhere.
+        raise
+    if reporter.failed:
+        raise StreamFailed("stderr", reporter.failed)
+    raise SystemExit(exit_status(outcome, asked))
+
+
+async def _until_asked(
+    source: InputFile, form: Format, to: str, connections: int, reporter: Reporter
+) -> tuple[Outcome, signal.Signals | None]:
+    """Import until the end, or until a signal, which is returned."""
+    halt, asked = Halt(), list[signal.Signals]()
+
+    def ask(what: signal.Signals) -> None:
+        asked.append(what)
+        halt.set(what.name)
+
+    for what in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(what, ask, what)
+    outcome = await send_all(read_rows(source.descriptor, form), to, connections, reporter, halt)
+    return outcome, asked[0] if asked else None
+
+
+def exit_status(outcome: Outcome, asked: signal.Signals | None) -> int:
+    """Return what tells the caller how it went; after a signal as shells do it. Pure."""
+    if asked is not None:
+        return 128 + asked
+    return 1 if outcome.refused or outcome.unknown or outcome.halted else 0
 
 
 def summary(outcome: Outcome, took_s: float) -> str:
-    """Say on one line what came of an import. Pure."""
+    """Say what came of an import. Pure."""
     speed = outcome.counted / took_s if took_s else 0.0
-    return f"{outcome.counted:,} counted, {outcome.failed:,} failed in {took_s:.1f} s ({speed:,.0f} events/s)"
+    numbers = f"{outcome.counted:,} counted, {outcome.refused:,} refused, {outcome.unknown:,} unknown"
+    said = f"{numbers} in {took_s:.1f} s ({speed:,.0f} events/s)"
+    if not outcome.halted:
+        return said
+    if outcome.unsent_from is None:
+        return f"{said}\nstopped ({outcome.halted}), but all was sent"
+    skipped = f", and {outcome.skipped:,} not of the lines before it" if outcome.skipped else ""
+    return f"{said}\nstopped ({outcome.halted}): nothing was sent from line {outcome.unsent_from} on{skipped}"

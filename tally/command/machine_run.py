@@ -2,9 +2,11 @@
 
 import asyncio
 import shlex
+import shutil
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -13,18 +15,21 @@ import click
 from tally.cluster.config import ClusterConfig
 from tally.cluster.creation import create_if_absent
 from tally.cluster.local_etcd import find_etcd
+from tally.cluster.slot_map import SlotMap
+from tally.cluster.state import ClusterState
 from tally.command.addresses import LOOPBACK, url_of
 from tally.command.create import describe
 from tally.command.options import Named
-from tally.command.processes import Ended, Processes, StartFailed, how_it_ended
-from tally.command.programs import ETCD, GATEWAY, Machine, Program, shard_names, stages
+from tally.command.processes import Ended, Processes, StartFailed, how_it_ended, last_words
+from tally.command.programs import ETCD, ETCD_PEER, GATEWAY, Machine, Program, stages
 from tally.command.remembered import FILE_NAME, Remembered
 from tally.command.tables import table
-from tally.errors import EtcdUnavailable, TallyError
+from tally.errors import TallyError
 
 ETCD_START_S_MAX: Final = 30.0
 SLOW_START_S: Final = 30.0
 _PAUSE_S: Final = 0.05
+_BY_HAND: Final = "if it is a process of an earlier run that was started by hand, end it, then run again"
 
 T = TypeVar("T")
 
@@ -36,6 +41,22 @@ class AllEnded(TallyError):
         return "all processes have ended"
 
 
+class ForeignMembers(TallyError):
+    """The cluster in etcd has shards whose data is elsewhere. Nothing was started."""
+
+    def __init__(self, cluster: str, shards: tuple[str, ...], data: str) -> None:
+        super().__init__(cluster, shards, data)
+        self.cluster = cluster
+        self.shards = shards
+        self.data = data
+
+    def __str__(self) -> str:
+        return (
+            f"cluster {self.cluster!r} in this etcd has shards whose data is not in {self.data}: "
+            f"{', '.join(self.shards)}; choose another --cluster, or the --data that it was started with"
+        )
+
+
 @dataclass
 class Run:
     """A cluster on this machine, while it runs."""
@@ -43,8 +64,7 @@ class Run:
     machine: Machine
     where: Named
     config: ClusterConfig
-    shards: int
-    own_etcd: bool
+    before: Remembered | None
     processes: Processes
 
     async def run(self) -> None:
@@ -75,23 +95,37 @@ class Run:
 
     async def _start(self) -> list[Program]:
         machine, programs = self.machine, []
-        if self.own_etcd:
+        if ETCD in machine.ports:
             programs.append(machine.local_etcd(find_etcd()))
+            if self.before is None or not self.before.shards():
+                # What etcd makes must be known as ours, even if this start is cut short. Such a start leaves an etcd
+                # that may never answer again, and that no shard ever saw.
+                self._remember({name: machine.ports[name] for name in (ETCD, ETCD_PEER)})
+                shutil.rmtree(machine.data / ETCD, ignore_errors=True)
             await self.processes.start(programs[0])
-            await self._unless_one_ends(_accepts(machine.ports[ETCD]))
+            await self._unless_one_ends(_accepts(machine.ports[ETCD], programs[0].log))
         click.echo(await self._unless_one_ends(self._create()))
         # Only now: settings that were refused shall leave no trace.
-        Remembered(etcd=machine.etcd, cluster=machine.cluster, ports=machine.ports).save(machine.data / FILE_NAME)
+        self._remember(machine.ports)
         (machine.data / GATEWAY).mkdir(exist_ok=True)
-        rest = [*(machine.shard(name) for name in shard_names(self.shards)), machine.gateway()]
+        rest = [*(machine.shard(name) for name in machine.shards), machine.gateway()]
         for program in rest:
             await self.processes.start(program)
         return [*programs, *rest]
 
     async def _create(self) -> str:
+        keys = self.where.keys
         async with self.where.connect() as etcd:
-            creation = await create_if_absent(etcd, self.where.keys, self.config)
-        return describe(self.where.keys.cluster, creation)
+            creation = await create_if_absent(etcd, keys, self.config)
+            state = ClusterState.from_etcd(keys, (await etcd.read_prefix(keys.prefix)).found)
+        if ETCD not in self.machine.ports:
+            check_members(keys.cluster, state.members, self.before.shards() if self.before else [], self.machine.data)
+        lines = [describe(keys.cluster, creation), *without_slots(self.machine.shards, state.map)]
+        return "\n".join(lines)
+
+    def _remember(self, ports: Mapping[str, int]) -> None:
+        left = Remembered(etcd=self.machine.etcd, cluster=self.machine.cluster, ports=ports)
+        left.save(self.machine.data / FILE_NAME)
 
     async def _ready(self) -> None:
         """Wait until the gateway says that all slots serve; after a while say what it waits for."""
@@ -114,8 +148,7 @@ class Run:
             await asyncio.wait({task, end}, return_when=asyncio.FIRST_COMPLETED)
             if end.done():
                 ended = end.result()
-                words = f"{how_it_ended(ended.status)}; {ended.last_words or 'it wrote nothing'}"
-                raise StartFailed(ended.program.name, words, str(ended.program.log))
+                raise StartFailed(ended.program.name, why_it_did_not_start(ended), str(ended.program.log))
             return task.result()
         finally:
             task.cancel()
@@ -123,7 +156,7 @@ class Run:
             await asyncio.gather(task, end, return_exceptions=True)
 
 
-async def _accepts(port: int) -> None:
+async def _accepts(port: int, log: Path) -> None:
     """Wait until something listens on this port of 127.0.0.1."""
     try:
         async with asyncio.timeout(ETCD_START_S_MAX):
@@ -136,17 +169,50 @@ async def _accepts(port: int) -> None:
                 writer.close()
                 return
     except TimeoutError:
-        raise EtcdUnavailable(f"{LOOPBACK}:{port}", f"not within {ETCD_START_S_MAX:.0f} s of its start") from None
+        # An etcd waits for ever for the lock of its data.
+        why = f"it takes no connections after {ETCD_START_S_MAX:.0f} s; {last_words(log, 0)}; {_BY_HAND}"
+        raise StartFailed(ETCD, why, str(log)) from None
 
 
 async def _not_ready(session: aiohttp.ClientSession, url: str) -> str | None:
     """Return why it is not ready, None if it is."""
     try:
         async with session.get(url) as answer:
-            text = await answer.text()
-            return None if answer.status == 200 else " ".join(text.split())
+            return None if answer.status == 200 else why_not_ready(await answer.text())
     except (aiohttp.ClientError, TimeoutError) as exc:
         return str(exc) or "no answer"
+
+
+def why_not_ready(answer: str) -> str:
+    """Return the reasons in what ``/readyz`` answered, on one line. Pure."""
+    lines = [line.strip() for line in answer.splitlines()]
+    return "; ".join(line for line in lines if line not in {"", "not ready"}) or "no reason given"
+
+
+def why_it_did_not_start(ended: Ended) -> str:
+    """Say why a process ended while the others were being started. Pure."""
+    words = f"{how_it_ended(ended.status)}; {ended.last_words or 'it wrote nothing'}"
+    return f"{words}; {_BY_HAND}" if "another process has it open" in words else words
+
+
+def check_members(cluster: str, members: Iterable[str], ours: Sequence[str], data: Path) -> None:
+    """Make sure that a cluster in an operator's etcd has no shards but ours. Pure.
+
+    Raises:
+        ForeignMembers: It has; ours would mix with them, or take their places.
+    """
+    foreign = [shard for shard in members if shard not in ours]
+    if foreign:
+        raise ForeignMembers(cluster, tuple(foreign), str(data))
+
+
+def without_slots(shards: Sequence[str], held: SlotMap | None) -> list[str]:
+    """Say which of these shards get nothing to do: a line, or none. Pure."""
+    owners = held.slots_per_primary() if held else {}
+    extra = [shard for shard in shards if shard not in owners]
+    if not owners or not extra:
+        return []
+    return [f"{', '.join(extra)}: in this version a shard that joins after the first map was made gets no slots"]
 
 
 def what_runs(running: list[tuple[Program, int]]) -> str:

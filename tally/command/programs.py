@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tally.address import Address
+from tally.address import PORT_MAX, Address
 from tally.cluster.local_etcd import etcd_command
 from tally.command.addresses import LOOPBACK
 
 ETCD: Final = "etcd"
 ETCD_PEER: Final = "etcd-peer"
 GATEWAY: Final = "gateway"
+
+_FIRST_SHARD_PORT: Final = 9101
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,11 @@ class Machine:
     cluster: str
     ports: Mapping[str, int]
 
+    @property
+    def shards(self) -> list[str]:
+        """The names of its shards."""
+        return [name for name in self.ports if name not in {ETCD, ETCD_PEER}]
+
     def local_etcd(self, binary: Path) -> Program:
         """Return the etcd of this machine."""
         command = etcd_command(binary, self.data.absolute() / ETCD, self.ports[ETCD], self.ports[ETCD_PEER])
@@ -78,6 +85,12 @@ class Machine:
 def shard_names(shards: int) -> list[str]:
     """Return the names of so many shards."""
     return [f"s{number}" for number in range(1, shards + 1)]
+
+
+def usual_ports(shards: int) -> dict[str, int]:
+    """Return the ports that the README names."""
+    numbered = zip(shard_names(shards), range(_FIRST_SHARD_PORT, PORT_MAX + 1), strict=False)
+    return {ETCD: 2379, ETCD_PEER: 2380, **dict(numbered)}
 
 
 def stages(names: Sequence[str]) -> list[list[str]]:

@@ -8,7 +8,6 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from tally.command.sending import Outcome
 
-COMPLAINTS_MAX: Final = 100
 _ROWS_PER_LINE: Final = 50_000  # Where the size of the input is not known.
 
 
@@ -17,9 +16,10 @@ class Reporter:
 
     def __init__(self, console: Console, size: int | None) -> None:
         """Take the stderr to write to, and how many bytes there are to read, if that is known."""
+        self.failed = ""
+        """Why not all could be written; empty while it could."""
         self._console = console
         self._size = size
-        self._complaints = 0
         self._steps = 0
         self._bar: Progress | None = None
         if console.is_terminal:
@@ -37,27 +37,27 @@ class Reporter:
     ) -> None:
         if self._bar:
             self._bar.stop()
-        if self._complaints > COMPLAINTS_MAX:
-            self._write(f"... and {self._complaints - COMPLAINTS_MAX:,} more")
 
     def complain(self, line: int, reason: str) -> None:
-        """Tell of one row that failed; only of the first hundred."""
-        self._complaints += 1
-        if self._complaints <= COMPLAINTS_MAX:
-            self._write(f"line {line}: {reason}")
+        """Tell of one row that was not counted, or may not have been."""
+        self.say(f"line {line}: {reason}")
 
     def advance(self, position: int, outcome: Outcome) -> None:
-        """Show how far it is: on a terminal always, elsewhere every 10 % or 50,000 rows."""
-        done = outcome.counted + outcome.failed
+        """Show how far it is: on a terminal always, elsewhere every 10 % or 50,000 rows, but not at the very end."""
+        others = f"{outcome.refused:,} refused, {outcome.unknown:,} unknown"
         if self._bar:
-            text = f"{done:,} rows, {outcome.failed:,} failed"
-            self._bar.update(self._task, completed=position, description=text)
+            self._bar.update(self._task, completed=position, description=f"{outcome.settled:,} rows, {others}")
             return
-        steps = position * 10 // self._size if self._size else done // _ROWS_PER_LINE
-        if steps > self._steps:
+        steps = position * 10 // self._size if self._size else outcome.settled // _ROWS_PER_LINE
+        # What was read is sent a little later. The end is left to the summary.
+        if steps > self._steps and outcome.counted and not (self._size and position >= self._size):
             self._steps = steps
             share = f" ({steps * 10} %)" if self._size else ""
-            self._write(f"imported {outcome.counted:,}{share}, {outcome.failed:,} failed")
+            self.say(f"imported {outcome.counted:,}{share}, {others}")
 
-    def _write(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+    def say(self, text: str) -> None:
+        """Write a line; one that can't be written stops nothing, but is remembered."""
+        try:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        except OSError as exc:
+            self.failed = exc.strerror or str(exc)

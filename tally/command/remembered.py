@@ -1,7 +1,7 @@
 """What ``tally up`` remembers in its data directory, so that the next run finds the same ports."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -9,6 +9,7 @@ from typing import Final, Self
 from tally.errors import DirectoryRefused
 
 FILE_NAME: Final = "tally-up.json"
+_BEFORE_THE_FILE: Final = {"lock", "logs", "tally-up.new"}  # What a start that was cut short may leave.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,11 @@ class Remembered:
     etcd: str
     cluster: str
     ports: Mapping[str, int]
+
+    @property
+    def own_etcd(self) -> bool:
+        """It ran an etcd of its own."""
+        return "etcd" in self.ports
 
     def shards(self) -> list[str]:
         """Return the shards that have data there."""
@@ -53,20 +59,44 @@ class Remembered:
 
 
 def choose_ports(
-    names: Iterable[str], before: Mapping[str, int], is_free: Callable[[int], bool], fresh: Iterator[int]
+    names: Sequence[str],
+    before: Mapping[str, int],
+    usual: Mapping[str, int],
+    is_free: Callable[[int], bool],
+    fresh: Iterator[int],
 ) -> dict[str, int]:
-    """Give each name the port that it had, or a fresh one if it had none or another program has that now. Pure.
+    """Give each name the port that it had, else its usual one, else, if another program has that, a fresh one. Pure.
 
     Args:
         names: Who needs a port.
         before: Who had which.
+        usual: Who should have which, if it had none.
         is_free: Whether a port can be used.
         fresh: Ports that can be used.
     """
     ports: dict[str, int] = {}
+    for wishes in (before, usual):
+        for name in names:
+            port = wishes.get(name)
+            if name not in ports and port is not None and port not in ports.values() and is_free(port):
+                ports[name] = port
     for name in names:
-        port = before.get(name)
-        while port is None or port in ports.values() or not is_free(port):
-            port = next(fresh)
-        ports[name] = port
-    return ports
+        if name not in ports:
+            ports[name] = next(port for port in fresh if port not in ports.values() and is_free(port))
+    return {name: ports[name] for name in names}
+
+
+def check_directory(data: Path) -> None:
+    """Make sure that a directory is empty, not there, or that of an earlier run.
+
+    Raises:
+        DirectoryRefused: It holds something else.
+    """
+    try:
+        if not data.exists() or (data / FILE_NAME).exists():
+            return
+        others = sorted(child.name for child in data.iterdir() if child.name not in _BEFORE_THE_FILE)
+    except OSError as exc:
+        raise DirectoryRefused(str(data), f"can't look into it: {exc.strerror}") from exc
+    if others:
+        raise DirectoryRefused(str(data), f"it is not empty, and not of `tally up`: it holds {others[0]!r}")

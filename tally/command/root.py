@@ -8,18 +8,31 @@ import click
 from tally.command.create import create
 from tally.command.import_file import import_file
 from tally.command.status import status
+from tally.command.streams import check_open, give_up_stdout
 from tally.command.up import up
-from tally.errors import TallyError
+from tally.errors import ConfigError, TallyError
+
+
+class Refused(click.ClickException):
+    """An option's value can't be used."""
+
+    exit_code = 2
 
 
 class Commands(click.Group):
-    """Subcommands whose errors of ours become one line on stderr and exit status 1, never a traceback."""
+    """Subcommands whose errors of ours become one line on stderr and an exit status, never a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand."""
         try:
+            check_open("stdout", "stderr")
             return super().invoke(ctx)
+        except ConfigError as exc:
+            raise Refused(str(exc)) from exc
         except TallyError as exc:
+            raise click.ClickException(str(exc)) from exc
+        except OSError as exc:  # A full disk, a pipe whose reader is gone.
+            give_up_stdout()
             raise click.ClickException(str(exc)) from exc
 
 
@@ -38,7 +51,7 @@ def tally() -> None:
     \b
     A cluster against your own etcd, each line on a machine of its own:
       tally create --etcd etcd:2379 --shards 3
-      tally-shard --etcd etcd:2379 --id s1 --data /var/lib/tally --listen 0.0.0.0:7401 --advertise s1:7401
+      tally-shard --etcd etcd:2379 --id s1 --data /var/lib/tally --listen 0.0.0.0:9101 --advertise s1:9101
       tally-gateway --etcd etcd:2379 --listen 0.0.0.0:8080
 
     Every option can also be given as the environment variable that its help names.

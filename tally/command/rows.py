@@ -8,7 +8,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote_from_bytes
 
 from tally.errors import TallyError
@@ -168,7 +168,7 @@ def _split(line: bytes) -> list[str]:
         raise _NoEvent(f"not CSV: {exc}") from exc
 
 
-def _query_of_json(line: bytes) -> str:
+def _object(line: bytes) -> dict[str, Any]:
     if line.lstrip().startswith(b"["):
         raise _NoEvent(f"{_ONE_OBJECT}, not part of an array")
     try:
@@ -183,6 +183,11 @@ def _query_of_json(line: bytes) -> str:
         raise _NoEvent("not an event: a number too long, or nested too deeply") from None
     if not isinstance(value, dict):
         raise _NoEvent(_ONE_OBJECT)
+    return value
+
+
+def _query_of_json(line: bytes) -> str:
+    value = _object(line)
     for field in FIELDS:
         if field not in value:
             raise _NoEvent(f"has no {field}")

@@ -14,6 +14,7 @@ from tally.cluster.state import ClusterState
 from tally.command.options import Named, etcd_options, named, option
 from tally.command.remembered import FILE_NAME, Remembered
 from tally.command.report import render_json, render_table, status_report
+from tally.command.streams import say
 
 _DATA_OF_UP: Final = Path("data")  # Where `tally up` keeps its data, unless told otherwise.
 
@@ -43,7 +44,7 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
     """  # noqa: D301 - \b is how click keeps lines apart.
     where = _find(etcd, cluster, access)
     report = status_report(*asyncio.run(_look(where)))
-    click.echo(render_json(report) if output == "json" else render_table(report))
+    say(render_json(report) if output == "json" else render_table(report))
     raise SystemExit(0 if report.all_serve else 1)
 
 

@@ -3,37 +3,50 @@
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from tally.address import Address
+from tally.cluster.config import FIRST_SHARDS_MAX
+from tally.cluster.keys import check_name
 from tally.command.addresses import LOOPBACK, check_free, fresh_ports, port_is_free
 from tally.command.lock import locked
 from tally.command.machine_run import Run
-from tally.command.options import cluster_option, etcd_options, named, new_config, option, shape_options
+from tally.command.options import etcd_options, named, new_config, option, shape_options
 from tally.command.processes import Processes
-from tally.command.programs import ETCD, ETCD_PEER, Machine, shard_names
-from tally.command.remembered import FILE_NAME, Remembered, choose_ports
+from tally.command.programs import ETCD, ETCD_PEER, Machine, shard_names, usual_ports
+from tally.command.remembered import FILE_NAME, Remembered, check_directory, choose_ports
 from tally.errors import ConfigError
+
+_SHARDS: Final = 3
+
+
+class _Directory(click.Path):
+    """A directory that is named: an empty value, of a variable that is not set, would be the current one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("an empty value names no directory", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.command()
 @option("--http", default="127.0.0.1:8080", metavar="HOST:PORT", help="Where the gateway listens.")
-@option("--shards", type=click.IntRange(1), default=3, help="How many shards to run.")
-@option("--data", type=click.Path(file_okay=False, path_type=Path), default=Path("data"), help="All data goes here.")
+@option("--shards", type=click.IntRange(1, FIRST_SHARDS_MAX), help="Without it: as many as have data, else 3.")
+@option("--data", type=_Directory(file_okay=False, path_type=Path), default=Path("data"), help="All data goes here.")
 @etcd_options("Use this etcd and start none.")
-@cluster_option
+@option("--cluster", metavar="NAME", help="Its name in etcd. Without it: that of the last run, else default.")
 @shape_options
 def up(
     *,
     http: str,
-    shards: int,
+    shards: int | None,
     data: Path,
     etcd: str | None,
-    cluster: str,
+    cluster: str | None,
     slots: int,
     spread: int,
     hours_together: int,
@@ -51,29 +64,62 @@ def up(
       tally up --http 127.0.0.1:9090 --shards 5 --data /tmp/tally
       tally up --etcd 10.0.0.1:2379 --cluster mine
 
-    Exit status: 0 ended by Ctrl-C or SIGTERM, 1 it could not start.
+    Exit status: 0 ended by Ctrl-C or SIGTERM, 1 it could not start, 2 wrongly called.
     """  # noqa: D301 - \b is how click keeps lines apart.
-    config = new_config(slots, spread, hours_together, copies, shards)
     address = Address.parse("--http", http)
+    new_config(slots, spread, hours_together, copies, shards or _SHARDS)  # Complains before anything is made.
+    check_directory(data)
     with locked(data):
-        machine = _plan(data, address, shards, etcd, cluster)
-        where = named(machine.etcd, cluster, access)
+        before = Remembered.load(data / FILE_NAME)
+        machine = plan(data, address, before, shards=shards, etcd=etcd, cluster=cluster)
+        where = named(machine.etcd, machine.cluster, access)
         check_free("--http", address)
-        # By the environment, not by flags: a password would show in the list of processes.
-        own = {f"TALLY_{name.upper()}": str(value) for name, value in access.items() if value is not None}
-        processes = Processes({**os.environ, **own})
-        asyncio.run(_until_interrupted(Run(machine, where, config, shards, own_etcd=etcd is None, processes=processes)))
+        config = new_config(slots, spread, hours_together, copies, len(machine.shards))
+        run = Run(machine, where, config, before, Processes(child_environment(os.environ, access)))
+        asyncio.run(_until_interrupted(run))
 
 
-def _plan(data: Path, http: Address, shards: int, etcd: str | None, cluster: str) -> Machine:
-    """Choose what is not said: the ports of the last run, as far as they are free."""
-    before = Remembered.load(data / FILE_NAME)
+def child_environment(environment: Mapping[str, str], access: Mapping[str, object]) -> dict[str, str]:
+    """Return what the processes get: not our own settings, which they would take for theirs. Pure.
+
+    Args:
+        environment: Ours.
+        access: How to get into etcd; not by flags, because a password would show in the list of processes.
+    """
+    others = {name: value for name, value in environment.items() if not name.startswith("TALLY_")}
+    return {**others, **{f"TALLY_{name.upper()}": str(value) for name, value in access.items() if value is not None}}
+
+
+def plan(
+    data: Path,
+    http: Address,
+    before: Remembered | None,
+    *,
+    shards: int | None = None,
+    etcd: str | None = None,
+    cluster: str | None = None,
+) -> Machine:
+    """Choose what is not said: as in the last run, as far as the ports are free.
+
+    Raises:
+        ConfigError: What is said does not fit the last run.
+    """
     had = before.shards() if before else []
-    if shards < len(had):
+    if shards is not None and shards < len(had):
         raise ConfigError("--shards", shards, f"{len(had)} or more: so many have data in {data}")
-    names = shard_names(shards) if etcd else [ETCD, ETCD_PEER, *shard_names(shards)]
-    ports = choose_ports(names, before.ports if before else {}, port_is_free, fresh_ports())
-    return Machine(data, http, etcd or f"{LOOPBACK}:{ports[ETCD]}", cluster, ports)
+    if before and cluster not in {None, before.cluster}:
+        raise ConfigError(
+            "--cluster", cluster, f"{before.cluster}: its data is in {data}; another needs another --data"
+        )
+    if before and before.own_etcd and etcd:
+        raise ConfigError("--etcd", etcd, f"none: the cluster in {data} has its own etcd there; or another --data")
+    if before and not before.own_etcd and not etcd:
+        raise ConfigError("--etcd", None, f"the cluster in {data} was last in the etcd at {before.etcd}")
+    count = shards or len(had) or _SHARDS
+    names = shard_names(count) if etcd else [ETCD, ETCD_PEER, *shard_names(count)]
+    ports = choose_ports(names, before.ports if before else {}, usual_ports(count), port_is_free, fresh_ports())
+    name = cluster or (before.cluster if before else "default")
+    return Machine(data, http, etcd or f"{LOOPBACK}:{ports[ETCD]}", check_name("--cluster", name), ports)
 
 
 async def _until_interrupted(run: Run) -> None:

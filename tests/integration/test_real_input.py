@@ -27,7 +27,7 @@ async def check_import(process: asyncio.subprocess.Process) -> None:
     done = await commands.finish(process, within_s=200)
     print(done.out)  # noqa: T201 - the speed; shown with pytest --capture=no.
     assert done.status == 0, done.err
-    assert done.out.startswith(f"{EVENTS:,} counted, 0 failed")
+    assert done.out.startswith(f"{EVENTS:,} counted, 0 refused, 0 unknown")
 
 
 async def check_hours(cluster: Cluster) -> None:

@@ -13,8 +13,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from shard.directory import DATABASE
+from shard.store import Store
 from tests.support import commands
 from tests.support.etcd import EtcdServer, free_ports
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -78,11 +81,11 @@ class Ups:
         await up.until("ready after")
         return up
 
-    async def refused(self, *arguments: str) -> str:
+    async def refused(self, *arguments: str, status: int = 1) -> str:
         """Start one that must not start; return its complaint."""
         up = await self.start(*arguments)
         done = await commands.finish(up.process)
-        assert done.status == 1
+        assert done.status == status, done.err
         assert not group_lives(up.process.pid), "it left a process behind"
         assert "Traceback" not in done.err
         return done.err.splitlines()[-1]
@@ -142,7 +145,17 @@ async def test_old_data_is_not_used_with_other_settings(ups: Ups) -> None:
     assert "another `tally up` runs on it" in await ups.refused("--shards", "2")
     await up.end()
     assert "slots is 256, not 64" in await ups.refused("--shards", "2", "--slots", "64")
-    assert "--shards is 1; allowed: 2 or more" in await ups.refused("--shards", "1")
+    assert "--shards is 1; allowed: 2 or more" in await ups.refused("--shards", "1", status=2)
+    before = {path: path.stat().st_mtime_ns for path in ups.data.rglob("*") if path.name != "lock"}
+    assert "--cluster is 'other'" in await ups.refused("--cluster", "other", status=2)
+    assert {path: path.stat().st_mtime_ns for path in ups.data.rglob("*") if path.name != "lock"} == before
+
+    more = await ups.ready("--shards", "3")
+    assert "s3: in this version a shard that joins after the first map was made gets no slots" in more.said
+    await more.end()
+    again = await ups.ready()
+    assert {"s1", "s2", "s3"} < set(re.findall("^[a-z0-9]+", again.said, re.MULTILINE))
+    await again.end()
 
 
 async def test_when_one_dies_it_says_which_and_why_and_the_others_go_on(ups: Ups) -> None:
@@ -156,6 +169,13 @@ async def test_when_one_dies_it_says_which_and_why_and_the_others_go_on(ups: Ups
     assert re.search(r"start it again with: .*-m shard .*--id s2 ", said[2])
     for name in ("etcd", "s1", "s3", "gateway"):
         os.kill(up.pid_of(name), 0)
+
+    status = await commands.tally("status", "--output", "json", cwd=ups.data.parent)
+    assert status.status == 1
+    shards = {shard["id"]: shard for shard in json.loads(status.out)["shards"]}
+    assert shards["s2"]["alive"], "its lease outlives it"
+    assert shards["s2"]["slots"] > shards["s2"]["serving"] == 0
+    assert shards["s1"]["slots"] == shards["s1"]["serving"] > 0
     assert (await up.end()).status == 0
 
 
@@ -193,13 +213,52 @@ async def test_an_address_in_use_is_refused_before_anything_starts(ups: Ups) -> 
 
 
 async def test_more_copies_than_this_version_keeps_are_refused(ups: Ups) -> None:
-    assert "copies is 2; allowed: 1" in await ups.refused("--copies", "2")
+    assert "copies is 2; allowed: 1" in await ups.refused("--copies", "2", status=2)
+    assert not ups.data.exists()
+
+
+async def test_a_directory_of_something_else_is_refused_and_left_alone(ups: Ups) -> None:
+    ups.data.mkdir()
+    ups.data.joinpath("thesis.txt").touch()
+    assert "it is not empty, and not of `tally up`" in await ups.refused()
+    assert [path.name for path in ups.data.iterdir()] == ["thesis.txt"]
+
+
+async def test_an_empty_name_of_a_directory_is_refused(ups: Ups) -> None:
+    assert "an empty value names no directory" in await ups.refused("--data", "", status=2)
+
+
+async def test_a_start_that_was_cut_short_can_be_repeated(ups: Ups) -> None:
+    up = await ups.start("--shards", "1")
+    await until((ups.data / "etcd").exists, within_s=30)
+    up.process.kill()
+    await up.process.wait()
+    await until(lambda: not group_lives(up.process.pid), within_s=30)
+    assert (await (await ups.ready("--shards", "1")).end()).status == 0
+
+
+async def test_data_that_another_process_holds_says_what_to_do(ups: Ups) -> None:
+    await (await ups.ready("--shards", "1")).end()
+    store = Store(ups.data / "s1" / DATABASE)
+    try:
+        assert "started by hand, end it, then run again" in await ups.refused()
+    finally:
+        store.close()
+
+
+async def test_a_damaged_etcd_is_told_by_the_line_that_says_why(ups: Ups) -> None:
+    await (await ups.ready("--shards", "1")).end()
+    (ups.data / "etcd" / "member" / "snap" / "db").write_bytes(b"no database" * 1000)
+    said = await ups.refused()
+    assert said.startswith("Error: etcd did not start: ")
+    assert "goroutine" not in said
+    assert re.search('panic|"(error|fatal)"', said), said
 
 
 async def test_a_data_directory_that_can_not_be_is_refused(ups: Ups) -> None:
     ups.data.parent.joinpath("file").touch()
     ups.data = ups.data.parent / "file" / "data"
-    assert "--data is" in await ups.refused()
+    assert "--data is" in await ups.refused(status=2)
 
 
 async def test_an_etcd_that_does_not_answer_is_refused(ups: Ups) -> None:
@@ -212,3 +271,10 @@ async def test_with_an_etcd_of_the_operator_it_starts_none(ups: Ups) -> None:
         assert not re.search("^etcd", up.said, re.MULTILINE)
         assert (await record_and_read(up.url, 1)).startswith("unique_users,1\n")
         assert (await up.end()).status == 0
+        assert "--etcd must be given" in await ups.refused("--shards", "1", status=2)
+
+        ups.data = ups.data.parent / "others"
+        said = await ups.refused("--shards", "2", "--etcd", etcd.endpoint)
+        assert "has shards whose data is not in" in said
+        assert "s1; choose another --cluster" in said
+        assert not (ups.data / "tally-up.json").exists()

@@ -68,9 +68,9 @@ async def test_taken_address_is_one_clear_line() -> None:
     ("arguments", "status", "named"),
     [
         ([], 2, b"TALLY_ETCD"),
-        (["--etcd", NOWHERE, "--deadline-s", "0"], 1, b"TALLY_DEADLINE_S"),
-        (["--etcd", "nonsense"], 1, b"nonsense"),
-        (["--etcd", NOWHERE, "--cluster", "/"], 1, b"cluster"),
+        (["--etcd", NOWHERE, "--deadline-s", "0"], 2, b"--deadline-s (TALLY_DEADLINE_S) is 0"),
+        (["--etcd", "nonsense"], 2, b"nonsense"),
+        (["--etcd", NOWHERE, "--cluster", "/"], 2, b"cluster"),
     ],
 )
 async def test_wrong_setting_is_named(arguments: list[str], status: int, named: bytes) -> None:

@@ -1,20 +1,23 @@
 """What ``tally import`` says, apart from sending."""
 
+import os
+import signal
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from tally.command.import_file import summary
-from tally.command.progress import COMPLAINTS_MAX, Reporter
+from tally.command.import_file import exit_status, summary
+from tally.command.progress import Reporter
 from tally.command.sending import Outcome, explain
 
 REASONS = [
     (400, b'{"title": "x", "detail": "user must not be empty"}', "user must not be empty"),
     (400, b"<html>", "refused: 400"),
-    (503, b'{"detail": "no primary"}', "not acknowledged: 503, no primary"),
-    (502, b"[]", "not acknowledged: 502, no reason given"),
-    (200, b"", "not acknowledged: 200, no reason given"),
+    (503, b'{"detail": "no primary"}', "503, no primary"),
+    (502, b"[]", "502, no reason given"),
+    (200, b"", "200, no reason given"),
     (400, b'{"detail": "\\u001b[31mred\\n"}', "?[31mred?"),
 ]
 
@@ -25,7 +28,38 @@ def test_a_refusal_is_told_in_the_words_of_the_gateway(status: int, body: bytes,
 
 
 def test_the_summary_has_numbers_and_speed() -> None:
-    assert summary(Outcome(12_000, 3), 2.0) == "12,000 counted, 3 failed in 2.0 s (6,000 events/s)"
+    outcome = Outcome(counted=12_000, refused=3, unknown=1)
+    assert summary(outcome, 2.0) == "12,000 counted, 3 refused, 1 unknown in 2.0 s (6,000 events/s)"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (Outcome(unsent_from=17, halted="SIGINT"), "stopped (SIGINT): nothing was sent from line 17 on"),
+        (
+            Outcome(unsent_from=17, skipped=2, halted="SIGINT"),
+            "stopped (SIGINT): nothing was sent from line 17 on, and 2 not of the lines before it",
+        ),
+        (Outcome(halted="SIGTERM"), "stopped (SIGTERM), but all was sent"),
+    ],
+)
+def test_the_summary_of_an_import_that_was_stopped_says_what_was_not_sent(outcome: Outcome, said: str) -> None:
+    assert summary(outcome, 2.0).splitlines()[1] == said
+
+
+@pytest.mark.parametrize(
+    ("outcome", "asked", "status"),
+    [
+        (Outcome(counted=5), None, 0),
+        (Outcome(counted=5, refused=1), None, 1),
+        (Outcome(counted=5, unknown=1), None, 1),
+        (Outcome(counted=5, unsent_from=7, halted="no gateway"), None, 1),
+        (Outcome(counted=5, halted="SIGINT"), signal.SIGINT, 130),
+        (Outcome(refused=5, halted="SIGTERM"), signal.SIGTERM, 143),
+    ],
+)
+def test_the_exit_status_says_how_it_went(outcome: Outcome, asked: signal.Signals | None, status: int) -> None:
+    assert exit_status(outcome, asked) == status
 
 
 def report(size: int | None) -> tuple[Reporter, StringIO]:
@@ -37,12 +71,27 @@ def test_without_a_terminal_every_tenth_is_one_line() -> None:
     reporter, page = report(1000)
     with reporter:
         for position in (50, 101, 150, 430, 1000):
-            reporter.advance(position, Outcome(position * 10, 1))
+            reporter.advance(position, Outcome(position * 10, 1, 2))
     assert page.getvalue().splitlines() == [
-        "imported 1,010 (10 %), 1 failed",
-        "imported 4,300 (40 %), 1 failed",
-        "imported 10,000 (100 %), 1 failed",
+        "imported 1,010 (10 %), 1 refused, 2 unknown",
+        "imported 4,300 (40 %), 1 refused, 2 unknown",
     ]
+
+
+def test_what_was_read_and_not_yet_counted_is_no_progress() -> None:
+    reporter, page = report(1000)
+    with reporter:
+        reporter.advance(600, Outcome())
+        reporter.advance(1000, Outcome(3))
+    assert page.getvalue() == ""
+
+
+def test_a_stderr_that_takes_nothing_stops_nothing_and_is_remembered() -> None:
+    with Path("/dev/full").open("w", buffering=1) as full:
+        reporter = Reporter(Console(file=full), None)
+        reporter.complain(1, "no")
+        assert reporter.failed == "No space left on device"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # What is left in its buffer goes there.
 
 
 def test_without_a_size_every_fifty_thousandth_is_one_line() -> None:
@@ -50,15 +99,17 @@ def test_without_a_size_every_fifty_thousandth_is_one_line() -> None:
     with reporter:
         for done in (1, 50_001, 99_999, 100_000):
             reporter.advance(done, Outcome(done))
-    assert page.getvalue().splitlines() == ["imported 50,001, 0 failed", "imported 100,000, 0 failed"]
+    assert page.getvalue().splitlines() == [
+        "imported 50,001, 0 refused, 0 unknown",
+        "imported 100,000, 0 refused, 0 unknown",
+    ]
 
 
-def test_only_the_first_hundred_failures_are_shown() -> None:
+def test_every_failure_is_shown() -> None:
     reporter, page = report(None)
     with reporter:
-        for line in range(COMPLAINTS_MAX + 1500):
+        for line in range(1500):
             reporter.complain(line, "[bold]no")
     lines = page.getvalue().splitlines()
-    assert len(lines) == COMPLAINTS_MAX + 1
+    assert len(lines) == 1500
     assert lines[0] == "line 0: [bold]no"
-    assert lines[-1] == "... and 1,500 more"

@@ -1,33 +1,55 @@
 """The pure parts of ``tally up``."""
 
+import re
 import signal
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tally.address import Address
 from tally.command.addresses import url_of
-from tally.command.machine_run import obituary, things_to_try, what_runs
-from tally.command.processes import Ended, how_it_ended
-from tally.command.programs import Machine, shard_names, stages
-from tally.command.remembered import choose_ports
-from tally.errors import ConfigError
+from tally.command.machine_run import (
+    ForeignMembers,
+    check_members,
+    obituary,
+    things_to_try,
+    what_runs,
+    why_it_did_not_start,
+    why_not_ready,
+    without_slots,
+)
+from tally.command.processes import Ended, how_it_ended, telling_line
+from tally.command.programs import Machine, shard_names, stages, usual_ports
+from tally.command.remembered import Remembered, check_directory, choose_ports
+from tally.command.up import child_environment, plan
+from tally.errors import ConfigError, DirectoryRefused
+from tests.support import cluster_values
 
 PORTS = {"etcd": 4001, "etcd-peer": 4002, "s1": 4003}
 MACHINE = Machine(Path("data"), Address("127.0.0.1", 8080), "127.0.0.1:4001", "default", PORTS)
 
 
 def test_ports_of_the_last_run_are_kept() -> None:
-    assert choose_ports(["s1", "s2"], {"s1": 7, "s2": 8}, lambda _: True, count(100)) == {"s1": 7, "s2": 8}
+    ports = choose_ports(["s1", "s2"], {"s1": 7, "s2": 8}, {"s1": 9101}, lambda _: True, count(100))
+    assert ports == {"s1": 7, "s2": 8}
 
 
 def test_a_port_that_is_taken_is_replaced() -> None:
-    assert choose_ports(["s1", "s2"], {"s1": 7, "s2": 8}, lambda port: port != 7, count(100)) == {"s1": 100, "s2": 8}
+    ports = choose_ports(["s1", "s2"], {"s1": 7, "s2": 8}, {}, lambda port: port not in {7, 100}, count(100))
+    assert ports == {"s1": 101, "s2": 8}
+
+
+def test_a_new_process_gets_its_usual_port_if_nobody_has_it() -> None:
+    usual = usual_ports(3)
+    assert usual == {"etcd": 2379, "etcd-peer": 2380, "s1": 9101, "s2": 9102, "s3": 9103}
+    ports = choose_ports(["s1", "s2", "s3"], {"s3": 9101}, usual, lambda port: port != 9102, count(100))
+    assert ports == {"s1": 100, "s2": 101, "s3": 9101}
 
 
 def test_no_port_is_given_twice() -> None:
-    ports = choose_ports(["s1", "s2", "s3"], {"s2": 100, "s3": 100}, lambda _: True, count(100))
+    ports = choose_ports(["s1", "s2", "s3"], {"s2": 100, "s3": 100}, {"s1": 100}, lambda _: True, count(100))
     assert len(set(ports.values())) == 3
 
 
@@ -86,7 +108,110 @@ def test_an_address_says_where_to_reach_it(text: str, url: str) -> None:
     assert url_of(Address.parse("--http", text)) == url
 
 
-@pytest.mark.parametrize("text", ["", "8080", "host:", "host:0", "host:65536", "host:x", "host:８０"])
+@pytest.mark.parametrize("text", ["", "8080", ":8080", "host:", "host:0", "host:65536", "host:x", "host:８０"])
 def test_what_is_no_address_is_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigError, match="--http"):
         Address.parse("--http", text)
+
+
+HTTP = Address("127.0.0.1", 8080)
+HAD = {name: 40_000 + number for number, name in enumerate(["etcd", "etcd-peer", "s1", "s2", "s3", "s4"])}
+OWN = Remembered(etcd="127.0.0.1:40000", cluster="mine", ports=HAD)
+THEIRS = Remembered(etcd="etcd1:2379", cluster="mine", ports={"s1": 40_002})
+
+
+def test_new_data_gets_three_shards_in_the_cluster_default() -> None:
+    machine = plan(Path("data"), HTTP, None)
+    assert (machine.shards, machine.cluster) == (["s1", "s2", "s3"], "default")
+
+
+def test_what_is_not_said_is_as_in_the_last_run() -> None:
+    machine = plan(Path("data"), HTTP, OWN)
+    assert (machine.shards, machine.cluster) == (["s1", "s2", "s3", "s4"], "mine")
+    assert plan(Path("data"), HTTP, OWN, shards=5).shards == ["s1", "s2", "s3", "s4", "s5"]
+    assert plan(Path("data"), HTTP, OWN, cluster="mine").cluster == "mine"
+    assert plan(Path("data"), HTTP, THEIRS, etcd="etcd2:2379").etcd == "etcd2:2379"
+
+
+@pytest.mark.parametrize(
+    ("before", "said", "named"),
+    [
+        (OWN, {"shards": 3}, "--shards is 3; allowed: 4 or more"),
+        (OWN, {"cluster": "other"}, "--cluster is 'other'; allowed: mine"),
+        (OWN, {"etcd": "etcd1:2379"}, "--etcd is 'etcd1:2379'; allowed: none"),
+        (THEIRS, {}, "--etcd must be given: the cluster in data was last in the etcd at etcd1:2379"),
+        (None, {"cluster": "A B"}, "--cluster is 'A B'"),
+    ],
+)
+def test_what_does_not_fit_the_last_run_is_refused(before: Remembered | None, said: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(named)):
+        plan(Path("data"), HTTP, before, **said)
+
+
+def test_children_do_not_take_our_settings_for_theirs() -> None:
+    ours = {"PATH": "/bin", "TALLY_ADVERTISE": "host:1", "TALLY_DATA": "x", "TALLY_ETCD_USER": "old"}
+    assert child_environment(ours, {"etcd_user": "ann", "etcd_password": None, "etcd_ca": Path("ca.pem")}) == {
+        "PATH": "/bin",
+        "TALLY_ETCD_USER": "ann",
+        "TALLY_ETCD_CA": "ca.pem",
+    }
+
+
+@pytest.mark.parametrize("names", [[], ["lock", "logs"], ["tally-up.json", "etcd", "s1"]])
+def test_a_directory_that_is_new_or_ours_is_taken(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    check_directory(tmp_path)
+    check_directory(tmp_path / "none")
+
+
+def test_a_directory_with_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(DirectoryRefused, match=r"it is not empty, and not of `tally up`: it holds 'thesis\.txt'"):
+        check_directory(tmp_path)
+
+
+def test_shards_of_others_in_the_same_cluster_are_refused_by_name() -> None:
+    check_members("mine", ["s1"], ["s1", "s2"], Path("data"))
+    with pytest.raises(ForeignMembers, match=r"data is not in data: s1, x; choose another --cluster"):
+        check_members("mine", ["s1", "s2", "x"], ["s2"], Path("data"))
+
+
+def test_shards_that_get_no_slots_are_told() -> None:
+    held = cluster_values.state(mapped=True).map
+    assert without_slots(["s0", "s1"], held) == []
+    assert without_slots(["s0", "s8", "s9"], None) == []
+    [line] = without_slots(["s0", "s8", "s9"], held)
+    assert line.startswith("s8, s9: ")
+    assert "gets no slots" in line
+
+
+def test_reasons_are_told_without_saying_twice_that_it_is_not_ready() -> None:
+    assert why_not_ready("not ready\nshard s1 does not answer: slot 2\nno\n") == "shard s1 does not answer: slot 2; no"
+
+
+WARNING = '{"level":"warn","msg":"slow"}'
+ERROR = '{"level":"fatal","msg":"can not open"}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([], ""),
+        (["one", "two", ""], "two"),
+        ([WARNING], WARNING),
+        ([ERROR, WARNING], ERROR),
+        ([ERROR, WARNING, "tally-shard: no"], "tally-shard: no"),
+        ([ERROR, "panic: page 7", "", "goroutine 1 [running]:", "main.main()"], "panic: page 7"),
+        (["fatal error: fault", "goroutine 1 [running]:"], "fatal error: fault"),
+    ],
+)
+def test_of_a_log_the_line_is_told_that_says_why(lines: list[str], told: str) -> None:
+    assert telling_line(lines) == told
+
+
+def test_data_that_a_process_started_by_hand_holds_says_what_to_do() -> None:
+    words = "refusing the data directory x: another process has it open"
+    said = why_it_did_not_start(Ended(MACHINE.shard("s1"), 1, words))
+    assert "started by hand, end it, then run again" in said
+    assert "by hand" not in why_it_did_not_start(Ended(MACHINE.shard("s1"), 1, "no room"))

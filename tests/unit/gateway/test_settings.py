@@ -1,5 +1,6 @@
-"""Settings that can't be used are refused by the name of their variable."""
+"""Settings that can't be used are refused by the names of their flag and variable."""
 
+import re
 from typing import Any
 
 import pytest
@@ -43,5 +44,6 @@ def test_address(listen: str, address: tuple[str, int]) -> None:
     ],
 )
 def test_refused_setting_is_named(name: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=f"TALLY_{name.upper()}"):
+    flag = "--" + name.replace("_", "-")
+    with pytest.raises(ConfigError, match=re.escape(f"{flag} (TALLY_{name.upper()}) is ")):
         settings(**{name: value})
