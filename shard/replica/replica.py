@@ -1,0 +1,197 @@
+"""One copy of a slot: follower, joiner and, while the map names it, primary.
+
+| what it is | when |
+|---|---|
+| primary, in a term | the row names it, with its incarnation, in an epoch above the one that it had stored |
+| primary without a term | the row names it in an epoch that it holds already: it restarted, and asks for a new one |
+| follower | any other complete copy |
+| joiner | it is wished for and not in the in-sync set: it calls the primary until it is |
+
+A row older than the one held, or below the stored epoch, is ignored (rules 1 and 4).
+"""
+
+from collections.abc import Iterator
+from enum import Enum
+
+from protos.tally.internal.v1 import node_pb2
+from shard.replica import follower
+from shard.replica.joiner import Joiner
+from shard.replica.term import ASK_AGAIN_S, Phase, Term
+from shard.replica.words import (
+    Answer,
+    Ask,
+    Change,
+    Clone,
+    Cloned,
+    Confirm,
+    Effects,
+    Forward,
+    Heads,
+    Message,
+    Op,
+    Refuse,
+    Reply,
+    RereadMap,
+    Stored,
+    Token,
+    Verdict,
+)
+from tally.cluster.slot_map import SlotRow
+
+
+class Role(Enum):
+    """What a copy is at present, for status and tests."""
+
+    ABSENT = "absent"
+    JOINING = "joining"
+    FOLLOWING = "following"
+    WAITING = "waiting for a new term"
+    STARTING = "starting a term"
+    SERVING = "serving"
+
+
+class Replica:
+    """One copy. Every method takes an event and adds what is to be done to ``effects``.
+
+    The driver does the writes of one call, flushes them, and only then calls again (reads excepted): so whatever this
+    copy knows to have written is durable when the next event comes.
+    """
+
+    def __init__(self, me: str, stored: Stored, *, calls: Iterator[int], incarnations: Iterator[str]) -> None:
+        self.stored = stored
+        self.row: SlotRow | None = None
+        self.term: Term | None = None
+        self._me = me
+        self._calls = calls
+        self._wished = False
+        self._joiner = Joiner(calls, incarnations)
+        self._ask_at = 0.0
+
+    @property
+    def role(self) -> Role:
+        """What this copy is at present."""
+        if self.term is not None:
+            return Role.SERVING if self.term.phase is Phase.SERVING else Role.STARTING
+        if self._named_primary():
+            return Role.WAITING
+        if self._joiner.calling:
+            return Role.JOINING
+        return Role.FOLLOWING if self.stored.complete else Role.ABSENT
+
+    def _named_primary(self) -> bool:
+        row = self.row
+        return row is not None and row.primary == self._me and self._is_member(row)
+
+    def _is_member(self, row: SlotRow) -> bool:
+        return self.stored.complete and row.in_sync.get(self._me) == self.stored.incarnation
+
+    def see_row(self, row: SlotRow, *, wished: bool, now: float, effects: Effects) -> None:
+        """Take a row of the map, and whether this shard is wished to join."""
+        if row.epoch < self.stored.epoch or (self.row is not None and row.epoch < self.row.epoch):
+            return
+        self._wished = wished
+        if self.row is not None and row.epoch == self.row.epoch:
+            return
+        self._end_term(effects)
+        self.row = row
+        if self._is_member(row):
+            self._joiner.stop()
+        else:
+            self._joiner.gap(now)  # A new term does not know its joiners yet.
+        if self._named_primary() and row.epoch > self.stored.epoch:
+            self.stored = follower.raise_epoch(self.stored, row.epoch, effects)
+            self.term = Term(self._me, row, self._calls, now)
+        self.tick(now, effects)
+
+    def submit(self, token: Token, now: float, effects: Effects) -> None:
+        """Take a sub-batch."""
+        if self.term is None:
+            effects.now.append(Refuse((token,), self._not_serving()))
+        else:
+            self.term.submit(token, effects)
+            self.tick(now, effects)
+
+    def read(self, token: Token, now: float, effects: Effects) -> None:
+        """Take a reader."""
+        if self.term is None:
+            effects.now.append(Refuse((token,), self._not_serving()))
+        else:
+            self.term.read(token, effects)
+            self.tick(now, effects)
+
+    def _not_serving(self) -> int:
+        named = self.row is not None and self.row.primary == self._me
+        return node_pb2.OUTCOME_NOT_READY if named else node_pb2.OUTCOME_NOT_OWNER
+
+    def built(self, op: Op | None, now: float, effects: Effects) -> None:
+        """Take the op that ``Build`` asked for."""
+        assert self.term is not None
+        self.stored = self.term.built(self.stored, op, now, effects)
+
+    def receive(self, sender: str, call: int, message: Message, now: float, effects: Effects) -> None:
+        """Take another copy's call."""
+        if isinstance(message, Clone):
+            if self.term is None:
+                effects.now.append(Reply(sender, call, Cloned(granted=False)))
+            else:
+                self.term.clone(sender, call, message, effects)
+                self.tick(now, effects)
+            return
+        epoch, joining = self.stored.epoch, self._joiner.calling
+        match message:
+            case Forward():
+                self.stored, verdict = follower.forward(self.stored, message, joining=joining, effects=effects)
+                self._heard(verdict, now)
+            case Heads():
+                self.stored, verdict = follower.heads(self.stored, message, joining=joining, effects=effects)
+            case Confirm():
+                self.stored, verdict = follower.confirm(self.stored, message, joining=joining, effects=effects)
+        if self.stored.epoch > epoch:
+            self._end_term(effects)  # Of the older epoch (rule 2).
+        effects.later.append(follower.reply(sender, call, self.stored, verdict))
+
+    def _heard(self, verdict: Verdict, now: float) -> None:
+        if verdict is Verdict.OK:
+            self._joiner.heard(now)
+        elif verdict is Verdict.DIVERGED:
+            self._joiner.gap(now)
+
+    def answered(self, shard: str, call: int, answer: Answer | Cloned, now: float, effects: Effects) -> None:
+        """Take the answer to a call of this copy."""
+        if isinstance(answer, Cloned):
+            self.stored = self._joiner.answered(call, answer, self.stored, now, effects)
+        elif self.term is not None:
+            self.term.answered(shard, call, answer, now)
+        self.tick(now, effects)
+
+    def failed(self, shard: str, call: int, now: float, effects: Effects, *, refused: bool) -> None:
+        """Accept that a call of this copy has no answer; ``refused``: its machine refuses connections."""
+        self._joiner.failed(call, now)
+        if self.term is not None:
+            self.term.failed(shard, call, now, refused=refused)
+        self.tick(now, effects)
+
+    def switch_to(self, shard: str, now: float, effects: Effects) -> None:
+        """Hand the slot over to another member, if this copy serves."""
+        if self.term is not None:
+            self.term.switch_to(shard, now)
+            self.tick(now, effects)
+
+    def tick(self, now: float, effects: Effects) -> None:
+        """Do what is due."""
+        if self.term is not None:
+            self.stored = self.term.advance(self.stored, now, effects)
+            if self.term.deposed:
+                self._end_term(effects)
+        elif self._named_primary() and now >= self._ask_at:
+            assert self.row is not None
+            self._ask_at = now + ASK_AGAIN_S
+            effects.now.append(Ask(Change.TERM, self.row.epoch, self._me, self.stored.incarnation))
+        elif self._wished and self.row is not None and self.row.primary != self._me and not self._is_member(self.row):
+            self._joiner.next_call(self.row.primary, self.stored, now, effects)
+
+    def _end_term(self, effects: Effects) -> None:
+        if self.term is not None:
+            self.term.end(effects)
+            self.term = None
+            effects.now.append(RereadMap())

@@ -1,0 +1,395 @@
+"""What a primary does in one epoch: learn the heads, confirm the last op, then serve. Rules 4 to 8, 10, 12 and 15.
+
+| phase | event | next |
+|---|---|---|
+| COLLECTING | the head of every other member is known | CONFIRMING, after adopting the highest that follows mine |
+| COLLECTING, CONFIRMING | a member has no copy, is silent, or does not fit | the same; its removal is asked for |
+| CONFIRMING | every required copy acknowledged the head in this epoch | SERVING |
+| any | a higher epoch, from a message or the map | over |
+
+Before SERVING there is no write, no read, no "duplicate", no clone and no add. What is required only grows in a term.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import Final
+
+from protos.tally.internal.v1 import node_pb2
+from shard.replica.follower import apply
+from shard.replica.words import (
+    Answer,
+    Ask,
+    Build,
+    Change,
+    Clone,
+    Cloned,
+    Commit,
+    Confirm,
+    Effects,
+    Forward,
+    Grant,
+    Heads,
+    Op,
+    OpName,
+    Refuse,
+    Reply,
+    Send,
+    Stored,
+    Tell,
+    Token,
+    Verdict,
+)
+from tally.cluster.slot_map import SlotRow
+
+RESEND_S: Final = 0.2
+SILENT_S: Final = 2.0  # Without an acknowledgement for so long: its removal is asked for.
+REFUSED_S: Final = 0.5  # The same, when its machine refuses connections.
+ASK_AGAIN_S: Final = 0.5
+HOLD_S: Final = 1.0  # How long a planned switch may hold the queue.
+JOINER_MAX_S: Final = 6.0  # A joiner that acknowledges nothing for so long is forgotten.
+JOINER_FIRST_S: Final = 0.02  # The first pause after a joiner that has nothing yet; each is twice as long, to RESEND_S.
+BEHIND_MAX: Final = 256  # A joiner that is so many ops behind is forgotten; it calls again.
+PACE_ACKS: Final = 2  # For each new op a joiner that keeps up acknowledges so many, or under load it never got level.
+PACE_OP_S: Final = 0.2  # So long at most an op waits for that,
+PACE_S: Final = 4.0  # and so long in all for one attempt of a joiner.
+
+
+class Phase(Enum):
+    """How far a term is."""
+
+    COLLECTING = auto()
+    CONFIRMING = auto()
+    SERVING = auto()
+
+
+class _Peer:
+    """Another copy, as the primary sees it in this term."""
+
+    __slots__ = (
+        "acked",
+        "acks",
+        "behind",
+        "call",
+        "heads",
+        "incarnation",
+        "paced_until",
+        "pause_s",
+        "refused",
+        "resend_at",
+        "since",
+        "unanswered",
+    )
+
+    def __init__(self, incarnation: str, now: float) -> None:
+        self.incarnation = incarnation
+        self.acked: OpName | None = None  # In this term, and under this incarnation.
+        self.heads: Op | None = None
+        self.call = 0  # The one that is open; 0: none.
+        self.unanswered: OpName | None = None  # The op of that call.
+        self.resend_at = now
+        self.since = now  # When it was last heard of, or first called in vain.
+        self.refused = False
+        # Of joiners only: the ops that it has still to acknowledge, in order, and how the queue is paced for that.
+        self.behind: deque[Op] = deque()
+        self.acks = 0  # Since the last op was built.
+        self.paced_until: float | None = None  # None until it acknowledges something.
+        self.pause_s = JOINER_FIRST_S
+
+
+class _Round:
+    """One round of Confirm (rule 12)."""
+
+    __slots__ = ("calls", "tokens")
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self.tokens = tokens
+        self.calls: dict[int, str] = {}  # Call -> shard; empty when all have answered.
+
+
+class Term:
+    """One primary's work in one epoch."""
+
+    def __init__(self, me: str, row: SlotRow, calls: Iterator[int], now: float) -> None:
+        self.row: Final = row
+        self.phase = Phase.COLLECTING
+        self.deposed = False
+        self._me = me
+        self._calls = calls
+        self._members = {shard: _Peer(inc, now) for shard, inc in row.in_sync.items() if shard != me}
+        self._joiners: dict[str, _Peer] = {}
+        self._asked: dict[str, _Peer] = {}  # Joiners that are required since their add was asked for (rule 8).
+        self._clones: dict[str, tuple[int, Clone]] = {}  # To be answered between two ops.
+        self._queue: deque[Token] = deque()
+        self._under_way: Op | None = None
+        self._built_at = now
+        self._readers: list[Token] = []
+        self._round: _Round | None = None
+        self._changes: dict[str, tuple[Change, str]] = {}  # Shard -> what is asked of the controller.
+        self._ask_at = 0.0
+        self._switch: tuple[str, float] | None = None  # To whom, and until when the queue is held.
+
+    # What comes in.
+
+    def submit(self, token: Token, effects: Effects) -> None:
+        """Take a sub-batch; it is answered when its op is committed, or when the term ends."""
+        if self.phase is Phase.SERVING and len(self.row.in_sync) >= self.row.min_copies:
+            self._queue.append(token)
+        else:
+            effects.now.append(Refuse((token,), node_pb2.OUTCOME_NOT_READY))
+
+    def read(self, token: Token, effects: Effects) -> None:
+        """Take a reader; a confirm round that begins after it arrived must succeed first."""
+        if self.phase is Phase.SERVING:
+            self._readers.append(token)
+        else:
+            effects.now.append(Refuse((token,), node_pb2.OUTCOME_NOT_READY))
+
+    def clone(self, shard: str, call: int, message: Clone, effects: Effects) -> None:
+        """Take a joiner's call; its newest call replaces earlier ones."""
+        if self.phase is not Phase.SERVING or shard in self._required():
+            effects.later.append(Reply(shard, call, Cloned(granted=False)))
+            return
+        self._joiners.pop(shard, None)  # Earlier attempts are forgotten at once, not when this one is granted.
+        self._clones[shard] = (call, message)
+
+    def switch_to(self, shard: str, now: float) -> None:
+        """Hand the slot over to a member between two ops; its queue is held for ``HOLD_S`` at most."""
+        if self.phase is Phase.SERVING and shard in self._members and self._switch is None:
+            self._switch = (shard, now + HOLD_S)
+
+    def answered(self, shard: str, call: int, answer: Answer, now: float) -> None:
+        """Take the answer to a call of this term."""
+        if answer.verdict is Verdict.STALE:
+            # An answer to a call of an earlier term may name an epoch that is over, too.
+            self.deposed = self.deposed or answer.epoch > self.row.epoch
+            return
+        if self._round is not None and call in self._round.calls:
+            self._confirmed(shard, call, answer)
+            return
+        peer = self._peer(shard)
+        if peer is None or peer.call != call:
+            return
+        sent, peer.call, peer.refused = peer.unanswered, 0, False
+        if answer.verdict is Verdict.OK:
+            peer.since = peer.resend_at = now
+            peer.acks += 1
+            if peer.paced_until is None:
+                peer.paced_until = now + PACE_S
+            self._acknowledged(shard, peer, answer, sent)
+        elif shard in self._joiners and shard not in self._asked:
+            if answer.verdict is Verdict.DIVERGED:
+                del self._joiners[shard]  # It calls again.
+            peer.resend_at = now + peer.pause_s  # Its copy is under way.
+            peer.pause_s = min(RESEND_S, 2 * peer.pause_s)
+        else:
+            # NO_COPY or DIVERGED of a copy that is required: it is none.
+            self._change(shard, peer)
+            peer.resend_at = now + RESEND_S
+
+    def _acknowledged(self, shard: str, peer: _Peer, answer: Answer, sent: OpName | None) -> None:
+        if self.phase is not Phase.COLLECTING:
+            peer.acked = sent
+            if peer.behind and peer.behind[0].name == sent:
+                peer.behind.popleft()
+        elif answer.incarnation == peer.incarnation:
+            peer.heads = answer.head
+        else:
+            self._change(shard, peer)
+
+    def _confirmed(self, shard: str, call: int, answer: Answer) -> None:
+        assert self._round is not None
+        if answer.verdict is Verdict.OK:
+            del self._round.calls[call]
+        else:
+            peer = self._peer(shard)
+            assert peer is not None
+            self._change(shard, peer)  # The round stays open: only a new term settles it.
+
+    def failed(self, shard: str, call: int, now: float, *, refused: bool) -> None:
+        """Accept that a call of this term has no answer."""
+        if self._round is not None and self._round.calls.pop(call, None) is not None:
+            # Begin it again, for the same readers and for those who came since.
+            self._readers = self._round.tokens + self._readers
+            self._round = None
+        peer = self._peer(shard)
+        if peer is not None and peer.call == call:
+            peer.call, peer.refused = 0, refused
+            peer.resend_at = now + RESEND_S
+
+    # What is to be done.
+
+    def advance(self, stored: Stored, now: float, effects: Effects) -> Stored:
+        """Do all that can be done now; to be called after every event, and now and then."""
+        if self.deposed:
+            return stored
+        if self.phase is Phase.COLLECTING:
+            stored = self._collect(stored, now, effects)
+        if self.phase is Phase.CONFIRMING:
+            self._forward(stored, now, effects)
+            if self._all_have(stored.head.name):
+                self.phase = Phase.SERVING
+        if self.phase is Phase.SERVING:
+            self._serve(stored, now, effects)
+        self._look_after(now, effects)
+        return stored
+
+    def _collect(self, stored: Stored, now: float, effects: Effects) -> Stored:
+        for shard, peer in self._members.items():
+            if peer.heads is None:
+                self._call(shard, peer, Heads(self.row.epoch), now, effects)
+        if any(peer.heads is None for peer in self._members.values()):
+            return stored
+        ahead = [(peer.heads, shard) for shard, peer in self._members.items() if peer.heads is not None]
+        if ahead:
+            head, shard = max(ahead, key=lambda entry: _order(entry[0].name))
+            if _order(head.name) > _order(stored.head.name):
+                if head.previous != stored.head.name or head.body is None:
+                    self._change(shard, self._members[shard])  # It does not fit (rule 5): wait for the row without it.
+                    return stored
+                stored = apply(stored, head, effects)
+        for peer in self._members.values():
+            peer.resend_at = now
+        self.phase = Phase.CONFIRMING
+        return stored
+
+    def _serve(self, stored: Stored, now: float, effects: Effects) -> None:
+        if self._under_way is not None and self._all_have(self._under_way.name):
+            self._under_way = None
+            effects.now.append(Commit())  # It is flushed here since the step that built it.
+        if self._under_way is None:
+            self._between_ops(stored, now, effects)
+        self._forward(stored, now, effects)
+        self._confirm_round(effects)
+
+    def _between_ops(self, stored: Stored, now: float, effects: Effects) -> None:
+        for shard, (call, message) in self._clones.items():
+            self._joiners[shard] = peer = _Peer(message.incarnation, now)
+            peer.behind.append(stored.head)
+            effects.now.append(Grant(shard, call, self.row.epoch, stored.head, message.head))
+        self._clones.clear()
+        for shard, peer in self._joiners.items():
+            if peer.acked == stored.head.name and shard not in self._asked:
+                # Required from before the request is sent (rules 8 and 10).
+                self._asked[shard] = peer
+                self._changes[shard] = (Change.ADD, peer.incarnation)
+                self._ask_at = now
+        if self._switch is not None:
+            shard, until = self._switch
+            if now < until:
+                self._changes[shard] = (Change.PROMOTE, self._members[shard].incarnation)
+                return
+            self._changes.pop(shard, None)
+            self._switch = None
+        if self._queue and not self._waits_for_joiner(now):
+            effects.now.append(Build(tuple(self._queue), self.row.epoch, stored.head.name))
+            self._queue.clear()
+
+    def _waits_for_joiner(self, now: float) -> bool:
+        """Tell whether the queue waits a little so that a joiner gets nearer."""
+        if now >= self._built_at + PACE_OP_S:
+            return False
+        return any(
+            peer.behind and peer.acks < PACE_ACKS and peer.paced_until is not None and now < peer.paced_until
+            for shard, peer in self._joiners.items()
+            if shard not in self._asked
+        )
+
+    def built(self, stored: Stored, op: Op | None, now: float, effects: Effects) -> Stored:
+        """Take the op that was asked for with ``Build``; None if its sub-batches change nothing."""
+        assert self.phase is Phase.SERVING
+        assert self._under_way is None
+        if op is None:
+            effects.later.append(Commit())
+            return stored
+        assert op.previous == stored.head.name
+        self._under_way, self._built_at = op, now
+        stored = apply(stored, op, effects)
+        for shard, peer in list(self._joiners.items()):
+            peer.behind.append(op)
+            peer.acks = 0
+            if len(peer.behind) > BEHIND_MAX:
+                del self._joiners[shard]  # It calls again, and gets them at once.
+        self._forward(stored, now, effects)
+        if not self._required():
+            self._under_way = None
+            effects.later.append(Commit())
+        return stored
+
+    def _forward(self, stored: Stored, now: float, effects: Effects) -> None:
+        head = stored.head
+        for shard, peer in self._members.items():
+            if peer.acked != head.name:
+                self._call(shard, peer, Forward(self.row.epoch, peer.incarnation, head), now, effects)
+        for shard, peer in self._joiners.items():
+            if peer.behind:
+                self._call(shard, peer, Forward(self.row.epoch, peer.incarnation, peer.behind[0]), now, effects)
+
+    def _confirm_round(self, effects: Effects) -> None:
+        if self._round is not None and not self._round.calls:
+            effects.later.append(Tell(tuple(self._round.tokens)))
+            self._round = None
+        if self._round is None and self._readers:
+            self._round = _Round(self._readers)
+            self._readers = []
+            for shard, peer in self._required().items():
+                call = next(self._calls)
+                self._round.calls[call] = shard
+                effects.now.append(Send(shard, call, Confirm(self.row.epoch, peer.incarnation)))
+            if not self._round.calls:
+                effects.later.append(Tell(tuple(self._round.tokens)))
+                self._round = None
+
+    def _call(self, shard: str, peer: _Peer, message: Heads | Forward, now: float, effects: Effects) -> None:
+        if peer.call or now < peer.resend_at:
+            return
+        peer.call, peer.unanswered = next(self._calls), message.op.name if isinstance(message, Forward) else None
+        # Rule 2: the epoch is flushed before anything is asked under it. An op may travel while it is flushed here.
+        when = effects.later if isinstance(message, Heads) else effects.now
+        when.append(Send(shard, peer.call, message))
+
+    def _look_after(self, now: float, effects: Effects) -> None:
+        """Ask for the removal of who is silent, forget joiners that are, and repeat what was asked for."""
+        for shard, peer in self._required().items():
+            if peer.call == 0 and now >= peer.resend_at and not self._lacks(peer):
+                peer.since = now  # Nothing is expected of it.
+            elif now - peer.since > (REFUSED_S if peer.refused else SILENT_S) and self._lacks(peer):
+                self._change(shard, peer)
+        for shard, peer in list(self._joiners.items()):
+            if shard not in self._asked and now - peer.since > JOINER_MAX_S and self._lacks(peer):
+                del self._joiners[shard]
+        if self._changes and now >= self._ask_at:
+            self._ask_at = now + ASK_AGAIN_S
+            for shard, (change, incarnation) in self._changes.items():
+                effects.later.append(Ask(change, self.row.epoch, shard, incarnation))
+
+    def _lacks(self, peer: _Peer) -> bool:
+        if self.phase is Phase.COLLECTING:
+            return peer.heads is None
+        return peer.acked is None or (self._under_way is not None and peer.acked != self._under_way.name)
+
+    def _change(self, shard: str, peer: _Peer) -> None:
+        """Ask for a row without this copy; for one that is only asked for, a new term is such a row (rule 8)."""
+        change = Change.REMOVE if shard in self._members else Change.TERM
+        self._changes[shard] = (change, peer.incarnation)
+
+    def _required(self) -> dict[str, _Peer]:
+        return {**self._members, **self._asked}
+
+    def _peer(self, shard: str) -> _Peer | None:
+        return self._members.get(shard) or self._asked.get(shard) or self._joiners.get(shard)
+
+    def _all_have(self, name: OpName) -> bool:
+        return all(peer.acked == name for peer in self._required().values())
+
+    def end(self, effects: Effects) -> None:
+        """End the term: what is in doubt is neither confirmed nor failed (rule 14)."""
+        tokens = [*self._queue, *self._readers, *(self._round.tokens if self._round else ())]
+        if tokens:
+            effects.now.append(Refuse(tuple(tokens), node_pb2.OUTCOME_NOT_READY))
+        for shard, (call, _) in self._clones.items():
+            effects.later.append(Reply(shard, call, Cloned(granted=False)))
+
+
+def _order(name: OpName) -> tuple[int, int]:
+    return name.epoch, name.opnum

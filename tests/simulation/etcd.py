@@ -1,0 +1,130 @@
+"""etcd as a linearizable model: leases, the controller's key, the map under guards.
+
+A request may be lost, or be executed late; an answer may be lost: then its outcome is unknown, which is ``None`` here.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from tally.cluster.slot_map import SlotMap, SlotRow
+from tests.simulation.network import Network
+from tests.simulation.world import Broken, World
+
+TTL_S: Final = 1.2
+REQUEST_S: Final = 1.0
+ETCD: Final = "etcd"
+
+
+class Guards(NamedTuple):
+    """What must still be so for a map to be written (DESIGN section 5); None compares nothing."""
+
+    controller: int | None
+    map: int | None
+
+
+class Seen(NamedTuple):
+    """What a reader gets.
+
+    Attributes:
+        map_revision: The mod_revision of the map.
+        controller: Who holds the key; "" for nobody.
+        controller_revision: The create_revision of that key.
+        lease_held: Whether the reader's own lease was alive and is renewed.
+        leads: Whether the key is under the reader's own lease.
+    """
+
+    map: SlotMap
+    map_revision: int
+    controller: str
+    controller_revision: int
+    alive: tuple[str, ...]
+    lease_held: bool
+    leads: bool
+
+
+class Etcd:
+    """The keys of one cluster."""
+
+    def __init__(self, world: World, network: Network, first: SlotMap, new_row: Callable[[int, SlotRow], None]) -> None:
+        self._world = world
+        self._network = network
+        self._new_row = new_row
+        self._revision = 1
+        self.map = first
+        self.map_revision = 1
+        self._leases: dict[int, float] = {}  # Lease -> when it ends.
+        self._alive: dict[str, int] = {}  # Shard -> lease.
+        self.slow_s = 0.0  # Requests and answers take up to so long, besides the network.
+        self._controller: tuple[str, int, int] | None = None  # Shard, lease, create_revision.
+
+    def request(
+        self, source: str, action: Callable[..., Any], args: tuple[Any, ...], answer: Callable[..., None]
+    ) -> None:
+        """Let ``action`` happen here some time; ``answer`` gets its value, or None if that is not known in time."""
+        pending = [answer]
+        self._world.after(REQUEST_S, self._answer, pending, None)
+        self.slowly(self._network.send, source, ETCD, self._execute, source, action, args, pending)
+
+    def slowly(self, act: Callable[..., None], *args: Any) -> None:
+        """Let something happen now, or later while everything here is slow."""
+        if self.slow_s:
+            self._world.after(self.slow_s * self._world.chance(), act, *args)
+        else:
+            act(*args)
+
+    def _execute(self, source: str, action: Callable[..., Any], args: tuple[Any, ...], pending: list[Any]) -> None:
+        for lease in [lease for lease, end in self._leases.items() if end <= self._world.now]:
+            self._drop(lease)
+        self._network.send(ETCD, source, self._answer, pending, action(*args))
+
+    def _answer(self, pending: list[Callable[..., None]], value: Any) -> None:
+        if pending:
+            pending.pop()(value)
+
+    def _drop(self, lease: int) -> None:
+        del self._leases[lease]
+        self._alive = {shard: its for shard, its in self._alive.items() if its != lease}
+        if self._controller is not None and self._controller[1] == lease:
+            self._controller = None
+
+    # Actions.
+
+    def register(self, shard: str, lease: int) -> None:
+        """Make a lease, and an alive key under it."""
+        self._leases[lease] = self._world.now + TTL_S
+        self._alive[shard] = lease
+
+    def poll(self, shard: str, lease: int) -> Seen:
+        """Renew a lease, stand for controller, and read all."""
+        held = lease in self._leases
+        if held:
+            self._leases[lease] = self._world.now + TTL_S
+            if self._controller is None:
+                self._revision += 1
+                self._controller = (shard, lease, self._revision)
+                self._world.totals["controller changes"] += 1
+                self._world.trace(f"etcd: {shard} is controller, revision {self._revision}")
+        return self._seen(lease, held=held)
+
+    def read(self) -> Seen:
+        """Read all."""
+        return self._seen(0, held=True)
+
+    def _seen(self, lease: int, *, held: bool) -> Seen:
+        name, its, revision = self._controller or ("", -1, 0)
+        return Seen(self.map, self.map_revision, name, revision, tuple(self._alive), held, its == lease)
+
+    def write_map(self, new: SlotMap, guards: Guards) -> int:
+        """Write the map if the guards hold; return its revision, or 0. Rule 1 is checked here, where its history is."""
+        revision = self._controller[2] if self._controller is not None else 0
+        if guards.controller not in {None, revision} or guards.map not in {None, self.map_revision}:
+            self._world.totals["guarded transactions refused"] += 1
+            return 0
+        for slot, (old, row) in enumerate(zip(self.map.rows, new.rows, strict=True)):
+            if row is not old and row != old and row.epoch != old.epoch + 1:
+                raise Broken(f"rule 1: slot {slot}: row {old} became {row}")
+            if row.epoch != old.epoch:
+                self._new_row(slot, row)
+        self._revision += 1
+        self.map, self.map_revision = new, self._revision
+        return self._revision

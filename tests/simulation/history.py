@@ -1,0 +1,39 @@
+"""What was committed: one line of ops for each slot, from which nothing may ever be lost."""
+
+from shard.replica.words import NOTHING, Op, OpName
+from tests.simulation.world import Broken
+
+
+class History:
+    """The ops of all slots, as their primaries built and committed them."""
+
+    def __init__(self, slots: int) -> None:
+        self._previous: list[dict[OpName, OpName]] = [{} for _ in range(slots)]
+        self._last: list[OpName] = [NOTHING] * slots
+        self._committer: dict[tuple[int, int], str] = {}
+
+    def built(self, slot: int, op: Op) -> None:
+        """Note an op before anything is done with it."""
+        self._previous[slot][op.name] = op.previous
+
+    def committed(self, slot: int, op: Op, shard: str) -> None:
+        """Check that an op follows all that was committed before, and that its epoch has one primary."""
+        first = self._committer.setdefault((slot, op.name.epoch), shard)
+        if first != shard:
+            raise Broken(f"slot {slot}: {first} and {shard} both commit in epoch {op.name.epoch}")
+        last = self._last[slot]
+        # A primary that was away may learn late that its op was acknowledged; it must still be in the line.
+        older, newer = (op.name, last) if op.name.opnum <= last.opnum else (last, op.name)
+        if not self._follows(slot, newer, older):
+            raise Broken(f"slot {slot}: {shard} commits {op.name}, which is not in one line with the committed {last}")
+        self._last[slot] = newer
+
+    def holds_all(self, slot: int, head: OpName) -> bool:
+        """Tell whether a copy with this head has everything that was committed."""
+        return self._follows(slot, head, self._last[slot])
+
+    def _follows(self, slot: int, newer: OpName, older: OpName) -> bool:
+        previous = self._previous[slot]
+        while newer.opnum > older.opnum:
+            newer = previous[newer]
+        return newer == older

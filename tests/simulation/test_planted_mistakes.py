@@ -1,0 +1,111 @@
+"""The simulator finds mistakes that are planted into the core, the gateway or the controller, in ordinary seeds."""
+
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shard.replica.term import Phase, Term
+from shard.replica.words import Change, Effects, OpName, Stored, Tell
+from tally.cluster.slot_map import SlotRow
+from tests.simulation import controller, gateway, planner
+from tests.simulation.content import Content
+from tests.simulation.etcd import Guards, Seen
+from tests.simulation.planner import View
+from tests.simulation.runner import run_chunk
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+SEEDS = 2000
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def acknowledge_before_the_backups(patch: pytest.MonkeyPatch) -> None:
+    def all_have(term: Term, name: OpName) -> bool:
+        return term.phase is Phase.SERVING or right(term, name)
+
+    right = Term._all_have
+    patch.setattr(Term, "_all_have", all_have)
+
+
+def no_forward_of_the_head_in_a_new_term(patch: pytest.MonkeyPatch) -> None:
+    def collect(term: Term, stored: Stored, now: float, effects: Effects) -> Stored:
+        stored = right(term, stored, now, effects)
+        for peer in term._members.values():
+            peer.acked = stored.head.name
+        return stored
+
+    right = Term._collect
+    patch.setattr(Term, "_collect", collect)
+
+
+def promote_outside_the_set(patch: pytest.MonkeyPatch) -> None:
+    def any_copy(view: View, slot: int, row: SlotRow) -> dict[str, str]:
+        copies = {shard: health[slot].incarnation for shard, health in view.health.items()}
+        return {shard: incarnation for shard, incarnation in copies.items() if incarnation and shard != row.primary}
+
+    patch.setattr(planner, "promotable", any_copy)
+
+
+def a_writer_id_used_again(patch: pytest.MonkeyPatch) -> None:
+    def writer_ids(_: "Cluster", name: str) -> Iterator[bytes]:
+        return repeat(name.encode())
+
+    patch.setattr(gateway, "writer_ids", writer_ids)
+
+
+def no_check_of_keys(patch: pytest.MonkeyPatch) -> None:
+    def knows(_content: Content, _number: int) -> bool:
+        return False
+
+    patch.setattr(Content, "knows", knows)
+
+
+def a_backup_dropped_before_its_removal_is_confirmed(patch: pytest.MonkeyPatch) -> None:
+    def change(term: Term, shard: str, peer: object) -> None:
+        right(term, shard, peer)  # type: ignore[arg-type]
+        if term._changes[shard][0] is Change.REMOVE:
+            del term._members[shard]
+
+    right = Term._change
+    patch.setattr(Term, "_change", change)
+
+
+def no_confirm_round(patch: pytest.MonkeyPatch) -> None:
+    def tell_at_once(term: Term, effects: Effects) -> None:
+        if term._readers:
+            effects.later.append(Tell(tuple(term._readers)))
+            term._readers = []
+
+    patch.setattr(Term, "_confirm_round", tell_at_once)
+
+
+def a_transaction_of_the_controller_without_its_guard(patch: pytest.MonkeyPatch) -> None:
+    def no_guards(_revision: int, _seen: Seen) -> Guards:
+        return Guards(None, None)
+
+    patch.setattr(controller, "guards_of", no_guards)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        acknowledge_before_the_backups,
+        no_forward_of_the_head_in_a_new_term,
+        promote_outside_the_set,
+        a_writer_id_used_again,
+        no_check_of_keys,
+        a_backup_dropped_before_its_removal_is_confirmed,
+        no_confirm_round,
+        a_transaction_of_the_controller_without_its_guard,
+    ],
+    ids=lambda plant: plant.__name__,
+)
+def test_planted_mistake_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ordinary seeds, the same for all mistakes; the first finding ends the search."""
+    plant(monkeypatch)
+    _, finding = run_chunk(range(SEEDS))
+    assert finding is not None
