@@ -4,7 +4,7 @@ Pure: JSON text in, values out, and back.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 from tally.errors import BadClusterData, ConfigError
@@ -13,6 +13,7 @@ from tally.hashing import Shape
 FORMAT: Final = 1
 HASH: Final = "xxh3_64"
 FIRST_SHARDS_MAX: Final = 1024
+COPIES_MAX: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,24 +23,45 @@ class ClusterConfig:
     Attributes:
         uuid: 32 hex digits, drawn by ``tally create``; a data directory remembers it.
         shape: Fixed for the life of the cluster.
-        copies: How many shards keep each slot. This version keeps one.
-        min_copies: Below how many in-sync copies a slot takes no writes.
+        copies: How many shards keep each slot, if there are so many. An operator may change it.
+        min_copies: Below how many in-sync copies a slot takes no writes. An operator may change it.
         first_shards: How many shards must be there before the first map is made.
     """
 
     uuid: str
     shape: Shape
-    copies: int = 1
-    min_copies: int = 1
+    copies: int = 3
+    min_copies: int = 2
     first_shards: int = 3
 
     def __post_init__(self) -> None:
-        if self.copies != 1:
-            raise ConfigError("copies", self.copies, "1 (this version keeps one copy of each slot)")
-        if self.min_copies != 1:
-            raise ConfigError("min_copies", self.min_copies, "1 (this version keeps one copy of each slot)")
+        if not 1 <= self.copies <= COPIES_MAX:
+            raise ConfigError("copies", self.copies, f"1..{COPIES_MAX}")
+        if not 1 <= self.min_copies <= self.copies:
+            raise ConfigError("min_copies", self.min_copies, f"1..{self.copies} (the number of copies)")
         if not 1 <= self.first_shards <= FIRST_SHARDS_MAX:
             raise ConfigError("shards", self.first_shards, f"1..{FIRST_SHARDS_MAX}")
+
+    def with_copies(self, copies: int, min_copies: int | None = None) -> Self:
+        """Return this config with other numbers of copies.
+
+        Args:
+            copies: The new number.
+            min_copies: The new one; None keeps the present one, or lowers it to ``copies``.
+
+        Raises:
+            ConfigError: One of them is out of its range.
+        """
+        floor = min(self.min_copies, max(1, copies)) if min_copies is None else min_copies
+        return replace(self, copies=copies, min_copies=floor)
+
+    def copies_among(self, active: int) -> int:
+        """Return how many copies each slot can have while ``active`` members are there to stay."""
+        return min(self.copies, active)
+
+    def min_copies_among(self, active: int) -> int:
+        """Return below how many copies a slot takes no writes: one member may always be away, if there are two."""
+        return min(self.min_copies, max(1, active - 1))
 
     def to_json(self) -> str:
         """Return the text that stands in etcd."""
@@ -91,6 +113,16 @@ class ClusterConfig:
             ("hours_together", self.shape.hours_together, other.shape.hours_together),
         ]
         return [f"{name} is {_plain(have)}, not {_plain(want)}" for name, have, want in pairs if have != want]
+
+
+def check_kept(config: ClusterConfig) -> None:
+    """Refuse more copies than shards of this version keep.
+
+    Raises:
+        ConfigError: The plan knows several copies, the shards do not yet.
+    """
+    if config.copies != 1:
+        raise ConfigError("copies", config.copies, "1 (this version keeps one copy of each slot)")
 
 
 def parse_object(text: bytes | str, key: str) -> dict[str, Any]:

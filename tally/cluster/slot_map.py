@@ -10,7 +10,7 @@ Pure: JSON text in, values out, and back.
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from tally.cluster.config import parse_object
@@ -27,27 +27,46 @@ class SlotRow:
         epoch: Version of this row, from 1.
         primary: The shard that takes the writes.
         in_sync: Shard -> incarnation of its copy: the copies that every acknowledged write is on.
+        min_copies: With fewer copies in sync the slot takes no writes. Grows with the set up to the cluster's
+            ``min_copies``, and stays when the set shrinks: so a set that still grows serves.
     """
 
     epoch: int
     primary: str
     in_sync: Mapping[str, str]
+    min_copies: int = 1
 
     def __post_init__(self) -> None:
         assert self.epoch >= 1
         assert self.primary in self.in_sync
+        assert self.min_copies >= 1
 
 
 @dataclass(frozen=True, slots=True)
 class SlotMap:
-    """All rows, by slot."""
+    """All rows, by slot, and beside them who is to join.
+
+    Attributes:
+        rows: One a slot.
+        joining: Slot -> shards that are to get a copy. Outside the rows, because a wish must not end a term.
+    """
 
     rows: tuple[SlotRow, ...]
+    joining: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the text that stands in etcd: one line a slot, so that a person can read it too."""
         lines = ",\n".join(
-            json.dumps({"slot": slot, "epoch": row.epoch, "primary": row.primary, "in_sync": dict(row.in_sync)})
+            json.dumps(
+                {
+                    "slot": slot,
+                    "epoch": row.epoch,
+                    "primary": row.primary,
+                    "in_sync": dict(row.in_sync),
+                    "min_copies": row.min_copies,
+                    "joining": list(self.joining.get(slot, ())),
+                }
+            )
             for slot, row in enumerate(self.rows)
         )
         return f'{{"format": {FORMAT}, "slots": [\n{lines}\n]}}'
@@ -69,14 +88,20 @@ class SlotMap:
                     int(row["epoch"]),
                     str(row["primary"]),
                     {str(shard): str(incarnation) for shard, incarnation in row["in_sync"].items()},
+                    int(row.get("min_copies", 1)),
                 )
                 for row in value["slots"]
             )
+            joining = {
+                int(row["slot"]): tuple(str(shard) for shard in row["joining"])
+                for row in value["slots"]
+                if row.get("joining")
+            }
         except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as exc:
             raise BadClusterData(key, f"{type(exc).__name__}: {exc}") from exc
         if numbers != list(range(slots)):
             raise BadClusterData(key, f"the slots are not 0 to {slots - 1} in order")
-        return cls(rows)
+        return cls(rows, joining)
 
     def slots_per_primary(self) -> Counter[str]:
         """Return how many slots each shard is primary of."""

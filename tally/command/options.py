@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import click
 
-from tally.cluster.config import ClusterConfig
+from tally.cluster.config import ClusterConfig, check_kept
 from tally.cluster.etcd import Etcd, EtcdSettings, parse_endpoints
 from tally.cluster.keys import Keys, check_name
 from tally.hashing import Shape
@@ -105,4 +105,6 @@ def new_config(slots: int, spread: int, hours_together: int, copies: int, shards
         ConfigError: A setting is out of its range.
     """
     shape = Shape(slots=slots, spreads=((0, spread),), hours_together=hours_together)
-    return ClusterConfig(uuid=uuid4().hex, shape=shape, copies=copies, first_shards=shards)
+    config = ClusterConfig(uuid=uuid4().hex, shape=shape, copies=copies, min_copies=min(2, copies), first_shards=shards)
+    check_kept(config)
+    return config

@@ -15,9 +15,9 @@ UUID = "0123456789abcdef" * 2
 SMALL = Shape(slots=8, spreads=((0, 4),), hours_together=24)
 
 
-def config(*, uuid: str = UUID, shape: Shape = SMALL, first_shards: int = 3) -> ClusterConfig:
+def config(*, uuid: str = UUID, shape: Shape = SMALL, first_shards: int = 3, copies: int = 1) -> ClusterConfig:
     """Return a config; a small one, so that its maps can be read."""
-    return ClusterConfig(uuid=uuid, shape=shape, first_shards=first_shards)
+    return ClusterConfig(uuid=uuid, shape=shape, copies=copies, min_copies=min(2, copies), first_shards=first_shards)
 
 
 def member(number: int, *, wanted: Wanted = Wanted.ACTIVE) -> Member:

@@ -1,13 +1,28 @@
-"""The rows of the table in ``plan.py``."""
+"""The rows of the tables in ``plan.py``, ``failover.py``, ``moves.py`` and ``health.py``."""
 
 import pytest
 
+from tally.cluster.health import COPYLESS_S, HOLD_S, NOT_SERVING_S, SHUNNED_S
 from tally.cluster.members import Wanted
+from tally.cluster.moves import CLONES_AT_ONCE, SWITCHES_AT_ONCE
 from tally.cluster.placement import first_map
-from tally.cluster.plan import next_map
+from tally.cluster.plan import next_map, next_step
+from tally.hashing import Shape
 from tests.support.cluster_values import config, member, members, state
+from tests.unit.tally.cluster.world import World
 
 DRAINING = Wanted.DRAINING
+
+
+def world(shards: int = 3, copies: int = 3, slots: int = 8) -> World:
+    made = World(config(shape=Shape(slots, ((0, 4),)), copies=copies), shards)
+    made.plan()
+    return made
+
+
+def rounds(of: World, count: float) -> None:
+    for _ in range(int(count)):
+        of.round()
 
 
 @pytest.mark.parametrize(
@@ -25,8 +40,11 @@ def test_first_map_waits_for_enough_shards(present: dict[str, object], alive: tu
     assert next_map(state(of=present, alive=alive)) is None  # type: ignore[arg-type] # They are members.
 
 
-def test_first_map_is_made_of_all_who_are_there() -> None:
-    assert next_map(state(of=members(4), conf=config(first_shards=3))) == first_map(8, members(4))
+@pytest.mark.parametrize("copies", [1, 2, 3, 5])
+def test_first_map_is_made_of_all_who_are_there_with_all_copies(copies: int) -> None:
+    made = next_step(state(of=members(4), conf=config(first_shards=3, copies=copies)), {}, 1.0).map
+    assert made == first_map(8, members(4), copies, min(2, copies))
+    assert all(len(row.in_sync) == min(copies, 4) for row in made.rows)
 
 
 def test_first_map_leaves_out_who_is_away_or_to_leave() -> None:
@@ -35,13 +53,162 @@ def test_first_map_leaves_out_who_is_away_or_to_leave() -> None:
     assert found == first_map(8, members(3))
 
 
-@pytest.mark.parametrize("alive", [(), ("s0",), ("s0", "s1", "s2")])
-def test_map_that_is_there_stays(alive: tuple[str, ...]) -> None:
-    assert next_map(state(mapped=True, alive=alive)) is None
+def test_map_at_rest_stays() -> None:
+    at_rest = world()
+    plan = at_rest.round()
+    assert (plan.map, plan.switches, plan.held) == (None, {}, False)
 
 
-def test_plan_on_its_own_result_is_nothing_to_do() -> None:
-    before = state()
-    planned = next_map(before)
-    assert planned is not None
-    assert next_map(state(mapped=True)) is None
+@pytest.mark.parametrize("still", ["alive", "answering"])
+def test_shard_with_a_lease_or_with_an_answer_is_not_dead(still: str) -> None:
+    of = world()
+    (of.answering if still == "alive" else of.alive).discard("s1")
+    assert of.plan().map is None
+
+
+def test_dead_shard_is_taken_out_of_all_sets_at_once_and_a_live_member_promoted() -> None:
+    of = world()
+    before = of.map
+    of.kill("s1")
+    assert of.plan().map is not None
+    for old, new in zip(before.rows, of.map.rows, strict=True):
+        assert new.in_sync.keys() == {"s0", "s2"}
+        assert new.min_copies == 2
+        assert new.epoch == old.epoch + (2 if old.primary == "s1" else 1)
+    primaries = [row.primary for row in of.map.rows]
+    assert abs(primaries.count("s0") - primaries.count("s2")) <= 1
+
+
+def test_set_of_dead_copies_stays_as_it_is() -> None:
+    of = world(shards=5, copies=2, slots=20)
+    of.kill("s0")
+    of.kill("s1")
+    both = [slot for slot, row in enumerate(of.map.rows) if row.in_sync.keys() == {"s0", "s1"}]
+    assert both
+    before = of.map
+    of.plan()
+    for slot in both:
+        assert of.map.rows[slot] == before.rows[slot]
+
+
+def test_dead_primary_without_a_fit_backup_keeps_its_row() -> None:
+    """The backup lives, but lost its disk: it must not be promoted, and the dead one may come back."""
+    of = world(shards=3, copies=2)
+    of.lose_disk("s1")
+    of.kill("s0")
+    pairs = [slot for slot, row in enumerate(of.map.rows) if row.primary == "s0" and "s1" in row.in_sync]
+    assert pairs
+    before = of.map
+    rounds(of, COPYLESS_S + 2)
+    assert all(of.map.rows[slot] == before.rows[slot] for slot in pairs)
+
+
+def test_nobody_is_taken_out_while_fewer_than_half_live_until_it_is_believed() -> None:
+    of = world()
+    before = of.map.rows
+    of.kill("s1")
+    of.kill("s2")
+    for _ in range(int(HOLD_S)):
+        assert of.round().held
+    assert of.map.rows == before
+    assert not of.round().held
+    assert all(row.in_sync.keys() == {"s0"} and row.primary == "s0" for row in of.map.rows)
+
+
+def test_half_of_two_are_enough() -> None:
+    of = world(shards=2)
+    of.kill("s1")
+    assert not of.plan().held
+    assert all(row.in_sync.keys() == {"s0"} for row in of.map.rows)
+
+
+def test_copyless_shard_is_believed_after_a_moment_and_taken_out() -> None:
+    """An answer can be older than the row."""
+    of = world()
+    of.lose_disk("s1")
+    assert of.plan().map is None
+    of.now += COPYLESS_S
+    of.plan()
+    assert all("s1" not in row.in_sync and row.primary != "s1" for row in of.map.rows)
+
+
+def test_primary_that_never_serves_is_replaced_and_does_not_get_its_slots_back_so_soon() -> None:
+    of = world()
+    mine = [slot for slot, row in enumerate(of.map.rows) if row.primary == "s1"]
+    of.not_serving.add("s1")
+    rounds(of, NOT_SERVING_S)
+    assert [of.map.rows[slot].primary for slot in mine] == ["s1"] * len(mine)
+    of.round()
+    of.not_serving.clear()
+    rounds(of, SHUNNED_S - 1)
+    assert "s1" not in {of.map.rows[slot].primary for slot in mine}
+    of.settle()
+    assert [of.map.rows[slot].primary for slot in mine] == ["s1"] * len(mine)
+
+
+def test_stopping_shard_hands_over_and_gets_nothing_back_until_it_is_over() -> None:
+    of = world()
+    of.stopping.add("s1")
+    rounds(of, 2)
+    assert not any(row.primary == "s1" for row in of.map.rows)
+    assert all("s1" in row.in_sync for row in of.map.rows)
+    assert of.round().switches == {}
+    of.stopping.clear()
+    of.settle()
+    assert any(row.primary == "s1" for row in of.map.rows)
+
+
+def test_clones_are_limited_for_target_and_source() -> None:
+    of = world(shards=4, copies=3, slots=64)
+    of.join("s4")
+    of.join("s5")
+    plan = of.plan()
+    assert plan.map is not None
+    wished = [(shard, of.map.rows[slot].primary) for slot, shards in of.map.joining.items() for shard in shards]
+    assert wished
+    for side in (0, 1):
+        counts = [pair[side] for pair in wished]
+        assert max(counts.count(one) for one in counts) <= CLONES_AT_ONCE
+    assert of.plan().map is None  # The same wishes, as long as they are under way.
+
+
+def test_shard_with_a_full_disk_gets_no_new_copies() -> None:
+    of = world(shards=4, copies=3, slots=64)
+    of.full.add("s4")
+    of.join("s4")
+    assert of.plan().map is None
+    of.full.clear()
+    assert of.plan().map is not None
+
+
+def test_switches_are_limited() -> None:
+    of = world(shards=3, copies=3, slots=256)
+    of.kill("s1")
+    rounds(of, 5)
+    of.start("s1")
+    counts = [len(of.round().switches) for _ in range(30)]
+    assert max(counts) == SWITCHES_AT_ONCE
+    assert counts[-1] == 0
+
+
+def test_wish_for_a_shard_that_left_is_withdrawn() -> None:
+    of = world(shards=3, copies=3, slots=16)
+    of.join("s3")
+    of.plan()
+    assert of.map.joining
+    of.drain("s3")
+    of.plan()
+    assert not of.map.joining
+
+
+def test_floor_of_the_rows_follows_the_members() -> None:
+    """With two members left one may still be away: so a drain from three to two lowers it."""
+    of = world(shards=3, copies=3)
+    assert {row.min_copies for row in of.map.rows} == {2}
+    of.drain("s2")
+    of.settle()
+    assert {row.min_copies for row in of.map.rows} == {1}
+    assert {len(row.in_sync) for row in of.map.rows} == {2}
+    of.members["s2"] = member(2)
+    of.settle()
+    assert {row.min_copies for row in of.map.rows} == {2}

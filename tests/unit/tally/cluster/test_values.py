@@ -67,8 +67,10 @@ CONFIG = json.loads(config().to_json())
         {"spread": 4},
         {"spread": [[0, 9]]},
         {"spread": [[0, 4, 1]]},
-        {"copies": 3},
+        {"copies": 0},
+        {"copies": 6},
         {"min_copies": 2},
+        {"min_copies": 0},
         {"first_shards": 0},
         {"first_shards": None},
     ],
@@ -93,6 +95,8 @@ def row(slot: int = 0, **change: object) -> dict[str, object]:
         [row(0), row(1, primary="s2")],
         [row(0), row(1, in_sync={})],
         [row(0), row(1, in_sync=["s1"])],
+        [row(0), row(1, min_copies=0)],
+        [row(0), row(1, joining=3)],
         [row(0), {}],
         [row(0), None],
         None,
@@ -113,8 +117,8 @@ def test_map_has_one_line_for_each_slot() -> None:
     """An operator reads it with etcdctl."""
     text = SlotMap.from_json(json.dumps({"format": 1, "slots": [row(0), row(1)]}), KEY, 2).to_json()
     assert [line for line in text.splitlines() if '"slot"' in line] == [
-        '{"slot": 0, "epoch": 1, "primary": "s1", "in_sync": {"s1": "aa"}},',
-        '{"slot": 1, "epoch": 1, "primary": "s1", "in_sync": {"s1": "aa"}}',
+        '{"slot": 0, "epoch": 1, "primary": "s1", "in_sync": {"s1": "aa"}, "min_copies": 1, "joining": []},',
+        '{"slot": 1, "epoch": 1, "primary": "s1", "in_sync": {"s1": "aa"}, "min_copies": 1, "joining": []}',
     ]
 
 
@@ -129,7 +133,48 @@ def test_differences_name_what_is_fixed_and_nothing_else() -> None:
     ]
 
 
-@pytest.mark.parametrize("change", [{"copies": 2}, {"min_copies": 0}, {"first_shards": 0}, {"first_shards": 1025}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"copies": 0},
+        {"copies": 6},
+        {"min_copies": 0},
+        {"copies": 2, "min_copies": 3},
+        {"first_shards": 0},
+        {"first_shards": 1025},
+    ],
+)
 def test_settings_that_this_version_can_not_keep_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
         ClusterConfig(uuid=UUID, shape=Shape(), **change)
+
+
+def test_text_of_a_version_that_kept_one_copy_is_read() -> None:
+    written = ClusterConfig.from_json(json.dumps(CONFIG | {"copies": 1, "min_copies": 1}), KEY)
+    assert (written.copies, written.min_copies) == (1, 1)
+    assert SlotMap.from_json(json.dumps({"format": 1, "slots": [row(0)]}), KEY, 1).rows[0].min_copies == 1
+
+
+@pytest.mark.parametrize(
+    ("copies", "min_copies", "active", "expected"),
+    [(3, 2, 1, (1, 1)), (3, 2, 2, (2, 1)), (3, 2, 3, (3, 2)), (3, 2, 9, (3, 2)), (1, 1, 9, (1, 1)), (5, 4, 4, (4, 3))],
+)
+def test_fewer_members_keep_fewer_copies_and_one_may_be_away(
+    copies: int, min_copies: int, active: int, expected: tuple[int, int]
+) -> None:
+    wanted = ClusterConfig(uuid=UUID, shape=Shape(), copies=copies, min_copies=min_copies)
+    assert (wanted.copies_among(active), wanted.min_copies_among(active)) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"), [((1,), (1, 1)), ((2,), (2, 2)), ((5,), (5, 2)), ((4, 4), (4, 4)), ((3, 1), (3, 1))]
+)
+def test_number_of_copies_can_be_changed_later(asked: tuple[int, ...], expected: tuple[int, int]) -> None:
+    changed = ClusterConfig(uuid=UUID, shape=Shape()).with_copies(*asked)
+    assert (changed.copies, changed.min_copies) == expected
+
+
+@pytest.mark.parametrize("asked", [(0,), (6,), (2, 3), (2, 0)])
+def test_number_of_copies_out_of_range_is_refused(asked: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError):
+        ClusterConfig(uuid=UUID, shape=Shape()).with_copies(*asked)

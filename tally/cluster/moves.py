@@ -1,0 +1,125 @@
+"""From where the slots are to where they are to be, some steps at a time (rule 15: add, promote, remove). Pure.
+
+| slot | step |
+|---|---|
+| a shard of the target is not in the set | a wish that it joins, within limits; a dead one joins when it is back |
+| a wish that came true, or is not of the target | withdrawn |
+| the primary is not the target's, which is fit and not shunned | a switch, asked for by the primary itself |
+| the primary stops | a switch to whoever is fit |
+| all of the target are in the set and live, and more are in it | one more is taken out, never the primary |
+| ``min_copies`` does not fit to the config and the members | it is set |
+
+A shard that has no copy to catch up from joins ``CLONES_AT_ONCE`` slots at a time, and is cloned from by as many.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tally.cluster.failover import Chooser
+from tally.cluster.health import Sight
+from tally.cluster.placement import Target
+from tally.cluster.rows import remove, with_min_copies
+from tally.cluster.slot_map import SlotRow
+
+CLONES_AT_ONCE: Final = 2
+CATCH_UPS_AT_ONCE: Final = 64
+SWITCHES_AT_ONCE: Final = 16
+ROWS_AT_ONCE: Final = 16
+
+
+def tidied(sight: Sight, rows: Sequence[SlotRow], target: Target) -> dict[int, SlotRow]:
+    """Return the rows to change because nothing is missing in them any more: ``ROWS_AT_ONCE``, for each is a term."""
+    changed: dict[int, SlotRow] = {}
+    for slot, row in enumerate(rows):
+        if len(changed) == ROWS_AT_ONCE:
+            break
+        after = _tidied(sight, row, target.copies[slot])
+        if after is not row:
+            changed[slot] = after
+    return changed
+
+
+def _tidied(sight: Sight, row: SlotRow, wanted: frozenset[str]) -> SlotRow:
+    if row.min_copies > sight.min_copies or row.min_copies < min(sight.min_copies, len(row.in_sync)):
+        row = with_min_copies(row, min(sight.min_copies, len(row.in_sync)))
+    spare = sorted(set(row.in_sync) - wanted - {row.primary})
+    live = {shard for shard in row.in_sync if shard not in sight.dead}
+    if spare and wanted <= live and not sight.held:
+        row = remove(row, spare[0])
+    return row
+
+
+def wishes(
+    sight: Sight, rows: Sequence[SlotRow], joining: Mapping[int, tuple[str, ...]], target: Target
+) -> dict[int, tuple[str, ...]]:
+    """Return who is to join which slot."""
+    counted = _Wishes(sight, rows)
+    missing = [
+        (shard not in joining.get(slot, ()), _safety(sight, row), slot, shard)
+        for slot, row in enumerate(rows)
+        for shard in sorted(target.copies[slot] - row.in_sync.keys())
+    ]
+    # What is under way first, so that it stays; then where the fewest copies live.
+    for new, _, slot, shard in sorted(missing):
+        counted.consider(slot, shard, new=new)
+    return {slot: tuple(shards) for slot, shards in sorted(counted.granted.items())}
+
+
+def _safety(sight: Sight, row: SlotRow) -> int:
+    return sum(shard not in sight.dead for shard in row.in_sync)
+
+
+class _Wishes:
+    """Wishes within their limits."""
+
+    def __init__(self, sight: Sight, rows: Sequence[SlotRow]) -> None:
+        self.granted: dict[int, list[str]] = {}
+        self._sight = sight
+        self._rows = rows
+        self._to: Counter[str] = Counter()
+        self._from: Counter[str] = Counter()
+        self._catch_ups: Counter[str] = Counter()
+
+    def consider(self, slot: int, shard: str, *, new: bool) -> None:
+        """Grant a wish if it is within the limits; one that is granted already is not ``new``."""
+        row = self._rows[slot]
+        if shard not in self._sight.dead and not self._within_limits(slot, shard, row.primary, new=new):
+            return
+        self.granted.setdefault(slot, []).append(shard)
+
+    def _within_limits(self, slot: int, shard: str, source: str, *, new: bool) -> bool:
+        sight = self._sight
+        if new and not (sight.has_room(shard) and sight.serves(slot, self._rows[slot])):
+            return False
+        if not sight.answers(shard):
+            return True  # Under way, as far as is known.
+        if sight.has_old_copy(slot, shard):
+            self._catch_ups[shard] += 1
+            return self._catch_ups[shard] <= CATCH_UPS_AT_ONCE
+        if self._to[shard] >= CLONES_AT_ONCE or self._from[source] >= CLONES_AT_ONCE:
+            return False
+        self._to[shard] += 1
+        self._from[source] += 1
+        return True
+
+
+def switches(sight: Sight, rows: Sequence[SlotRow], target: Target) -> dict[int, str]:
+    """Return which primaries should hand over, and to whom: those of shards that stop first, then some in turn."""
+    chooser = Chooser(sight, rows, target)
+    urgent: list[tuple[int, str]] = []
+    others: list[tuple[int, str]] = []
+    for slot, row in enumerate(rows):
+        if not sight.serves(slot, row):
+            continue
+        wanted = target.primaries[slot]
+        if sight.stopping(row.primary):
+            successor = chooser.successor(slot, row)
+            if successor is not None:
+                chooser.note(slot, successor)
+                urgent.append((slot, successor))
+        elif wanted != row.primary and sight.fit(slot, row, wanted) and not sight.shunned(slot, wanted):
+            others.append((slot, wanted))
+    # In turn, so that some that do not come about do not keep the others waiting.
+    turn = int(sight.now) * SWITCHES_AT_ONCE % len(others) if others else 0
+    return dict([*urgent, *others[turn:], *others[:turn]][:SWITCHES_AT_ONCE])
