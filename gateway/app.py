@@ -13,17 +13,18 @@ from aiohttp.web import BaseRequest, Response
 
 from gateway.backend import Backend
 from gateway.body import discard_body
+from gateway.idempotency import key_of
 from gateway.problems import SERVER, Refused, invalid_event, problem, refused
 from gateway.query import parse_get, parse_post
 from gateway.timing import AtMostOncePer
 from tally.errors import InDoubt, InvalidEvent, Overloaded, Unavailable
-from tally.event import Event
+from tally.event import KEY_HEADER, Event, key_hash
 from tally.hashing import hour_of
 
 # In milliseconds this is March 1973; in seconds, the year 5138. Who sends less has probably sent seconds.
 LIKELY_SECONDS_BELOW: Final = 10**11
 
-Handler = Callable[[bytes], Awaitable[Response]]
+Handler = Callable[[bytes, BaseRequest], Awaitable[Response]]
 
 _HEADERS: Final = {"Server": SERVER}
 _TEXT_HEADERS: Final = {
@@ -65,7 +66,7 @@ class App:
         try:
             if request.body_exists:
                 await discard_body(request, self._body_timeout_s)
-            response = await self._dispatch(request.method, request.raw_path)
+            response = await self._dispatch(request)
         except Refused as exc:
             response = refused(exc)
         except InvalidEvent as exc:
@@ -79,38 +80,39 @@ class App:
             response.force_close()
         return response
 
-    async def _dispatch(self, method: str, target: str) -> Response:
-        path, _, query = target.partition("?")
+    async def _dispatch(self, request: BaseRequest) -> Response:
+        path, _, query = request.raw_path.partition("?")
         handlers = self._routes.get(path)
         if handlers is None:
             return _unknown_path(path)
-        handler = handlers.get(method)
+        handler = handlers.get(request.method)
         if handler is None:
             allowed = ", ".join(handlers)
             detail = f"{path} answers to {allowed}"
             return problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, headers={"Allow": allowed})
         # The inverse of how aiohttp decodes the target: these are the bytes that were sent.
-        return await handler(query.encode("utf-8", "surrogateescape"))
+        return await handler(query.encode("utf-8", "surrogateescape"), request)
 
-    async def _record(self, query: bytes) -> Response:
+    async def _record(self, query: bytes, request: BaseRequest) -> Response:
         timestamp_ms, user, kind = parse_post(query)
-        await self.backend.record(Event(hour_of(timestamp_ms), user, kind))
+        hour, key = hour_of(timestamp_ms), key_of(request.headers.getall(KEY_HEADER, ()))
+        await self.backend.record(Event(hour, user, kind, key_hash(key, hour, user, kind) if key else b""))
         if timestamp_ms < LIKELY_SECONDS_BELOW:
             events = self._seconds_warning.passes(time.monotonic())
             if events:
                 log.warning("timestamps_look_like_seconds", events=events, example_ms=timestamp_ms)
         return Response(status=204, headers=_HEADERS)
 
-    async def _read(self, query: bytes) -> Response:
+    async def _read(self, query: bytes, _request: BaseRequest) -> Response:
         counts = await self.backend.read_hour(hour_of(parse_get(query)))
         return _text(
             f"unique_users,{counts.unique_users}\nclicks,{counts.clicks}\nimpressions,{counts.impressions}\n",
         )
 
-    async def _health(self, _query: bytes) -> Response:
+    async def _health(self, _query: bytes, _request: BaseRequest) -> Response:
         return _text("ok\n")
 
-    async def _readiness(self, _query: bytes) -> Response:
+    async def _readiness(self, _query: bytes, _request: BaseRequest) -> Response:
         """Say whether to send requests here.
 
         Not ready before every slot served once, so that a start in order has an order. Ready after that whatever the

@@ -1,10 +1,13 @@
 """One node: it keeps copies of slots, counts what comes in for them, and answers over gRPC.
 
-keys, op, slot_copy     what is stored and how it changes: pure
-store, directory        RocksDB, and whose data it is
-engine                  the worker: one pass steps all slots that are ready
-exchange, analytics     the gRPC services
-node                    all of it as one process
+    keys, op, slot_copy, hour_parts   what is stored, how it changes and what it adds up to: pure
+    replica/                          how a slot is copied: pure, not driven yet (ARCHITECTURE, "What comes next")
+    store, directory                  RocksDB, and whose data it is
+    engine                            the worker: one pass steps all slots that are ready
+    exchange, analytics               the gRPC services
+    node                              all of it as one process
+
+Nothing in here knows of HTTP.
 """
 
 import os

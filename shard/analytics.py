@@ -14,13 +14,16 @@ from grpc_status import rpc_status
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
 from tally.client.client import RoutedClient
 from tally.errors import InDoubt, InvalidEvent, Overloaded, TallyError, Unavailable
-from tally.event import TIMESTAMP_MS_MAX, Event, Refusal, invalid, refusal_of
+from tally.event import KEY_HEADER, TIMESTAMP_MS_MAX, Event, Refusal, check_key, invalid, key_hash, refusal_of
 from tally.hashing import MS_PER_HOUR, hour_of
 
 log = structlog.get_logger()
 
 EVENTS_MAX: Final = 1000
 RETRY_AFTER_S: Final = 1
+
+_FIELDS: Final = {"timestamp": "timestamp_ms", KEY_HEADER: "idempotency_key"}
+"""What is called otherwise here than in HTTP."""
 
 Context = grpc.aio.ServicerContext[Message, Message]
 
@@ -33,11 +36,14 @@ def event_from_wire(wire: analytics_pb2.Event) -> Event:
     """
     if wire.timestamp_ms > TIMESTAMP_MS_MAX:
         raise invalid(Refusal.HOUR_OUT_OF_RANGE)
-    event = Event(hour_of(wire.timestamp_ms), wire.user.encode(), wire.kind)
-    refusal = refusal_of(*event)
+    hour, user, key = hour_of(wire.timestamp_ms), wire.user.encode(), wire.idempotency_key
+    refusal = refusal_of(hour, user, wire.kind)
     if refusal is not Refusal.COUNTED:
         raise invalid(refusal)
-    return event
+    if not key:
+        return Event(hour, user, wire.kind)
+    check_key(key)
+    return Event(hour, user, wire.kind, key_hash(key, hour, user, wire.kind))
 
 
 def events_from_wire(wires: Sequence[analytics_pb2.Event]) -> list[Event]:
@@ -53,7 +59,7 @@ def events_from_wire(wires: Sequence[analytics_pb2.Event]) -> list[Event]:
         try:
             events.append(event_from_wire(wire))
         except InvalidEvent as exc:
-            field = "timestamp_ms" if exc.parameter == "timestamp" else exc.parameter
+            field = _FIELDS.get(exc.parameter, exc.parameter)
             raise InvalidEvent(f"events[{place}].{field}", exc.detail) from exc
     return events
 

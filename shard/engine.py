@@ -17,14 +17,14 @@ from typing import Final, NamedTuple, TypeVar
 import structlog
 
 from protos.tally.internal.v1 import node_pb2
-from shard.keys import HEARTBEAT_KEY, RECORDS, CopyRecord, Counts, cell_key, record_key, slot_of_record, writer_range
+from shard.hour_parts import PartOfHour, Question, all_refused, plan_read, sum_up
+from shard.keys import HEARTBEAT_KEY, RECORDS, CopyRecord, record_key, slot_of_record, writer_range
 from shard.op import Answer, Located, Op, SubBatch, count, keys_to_read, locate, wants_sweep
 from shard.slot_copy import Arrived, Reply, SlotCopy, Standing, outcome_for, standing
 from shard.store import Changes, Store
-from tally.client.counts import HourCounts
 from tally.cluster.slot_map import SlotMap
 from tally.errors import StoreCorrupt, StoreFailed
-from tally.hashing import Shape, slot_of
+from tally.hashing import Shape
 
 log = structlog.get_logger()
 
@@ -33,37 +33,6 @@ QUEUE_EVENTS_MAX: Final = 100_000
 DISK_MAX_S: Final = 20.0
 
 _T = TypeVar("_T")
-
-
-class Question(NamedTuple):
-    """Some buckets of one hour, each in the epoch that the asker routed by."""
-
-    hour: int
-    buckets: Sequence[int]
-    epochs: Sequence[int]
-
-
-class PartOfHour(NamedTuple):
-    """The sums over the buckets that could be read, and the others with their reasons."""
-
-    counts: HourCounts
-    refused: Mapping[int, node_pb2.Outcome.ValueType]
-
-
-class _Part(NamedTuple):
-    """One bucket that a read looks up."""
-
-    bucket: int
-    key: bytes
-    copy: SlotCopy
-    epoch: int
-
-
-class _ReadPlan(NamedTuple):
-    """What one question looks up, and what it can't have."""
-
-    parts: list[_Part]
-    refused: dict[int, node_pb2.Outcome.ValueType]
 
 
 class _Work(NamedTuple):
@@ -125,9 +94,8 @@ class Engine:
 
     def submit(self, slot: int, epoch: int, batch: SubBatch, reply: Reply) -> None:
         """Let a sub-batch be counted; ``reply`` is called once, now or when it is durable."""
-        copy = self._copies.get(slot)
-        outcome = self._outcome(slot, epoch)
-        if copy is None or outcome != node_pb2.OUTCOME_OK:
+        copy, outcome = self._standing(slot, epoch)
+        if copy is None:
             reply(Answer(outcome), self._epoch(slot))
         elif self._queued_events >= QUEUE_EVENTS_MAX:
             reply(Answer(node_pb2.OUTCOME_NOT_READY), epoch)
@@ -139,41 +107,15 @@ class Engine:
 
     async def read(self, questions: Sequence[Question]) -> list[PartOfHour]:
         """Answer questions about hours from committed counts, all of them with one look at the store."""
-        plans = [self._plan_read(question) for question in questions]
+        plans = [plan_read(question, self._shape, self._standing) for question in questions]
         keys = list({part.key for plan in plans for part in plan.parts})
         try:
             stored = await self._in_thread(self._read_threads, lambda: self._store.get(keys))
             found = dict(zip(keys, stored, strict=True))
-            return [self._sum_up(plan, found) for plan in plans]
+            return [sum_up(plan, found, self._standing) for plan in plans]
         except (StoreFailed, StoreCorrupt) as exc:
             self._fail(exc)
-            return [PartOfHour(HourCounts(0, 0, 0), _all_refused(question)) for question in questions]
-
-    def _plan_read(self, question: Question) -> _ReadPlan:
-        plan = _ReadPlan([], {})
-        for bucket, epoch in zip(question.buckets, question.epochs, strict=True):
-            slot = slot_of(question.hour, bucket, self._shape)
-            copy, outcome = self._copies.get(slot), self._outcome(slot, epoch)
-            if copy is None or outcome != node_pb2.OUTCOME_OK:
-                plan.refused[bucket] = outcome
-            else:
-                key = cell_key(copy.record.generation, question.hour, bucket)
-                plan.parts.append(_Part(bucket, key, copy, epoch))
-        return plan
-
-    def _sum_up(self, plan: _ReadPlan, found: Mapping[bytes, bytes | None]) -> PartOfHour:
-        """Add up what was found; after the look: what is committed by now may be told, what is under way may not."""
-        clicks = impressions = users = 0
-        for bucket, key, copy, epoch in plan.parts:
-            if self._copies.get(copy.slot) is not copy:
-                # Its term ended during the look: what it knew of ops under way says nothing of those of the next term.
-                plan.refused[bucket] = self._outcome(copy.slot, epoch)
-                continue
-            counts = Counts.decode(copy.before.get(key, found[key]))
-            clicks += counts.clicks
-            impressions += counts.impressions
-            users += counts.users
-        return PartOfHour(HourCounts(users, clicks, impressions), plan.refused)
+            return [all_refused(question) for question in questions]
 
     def _fail(self, exc: StoreFailed | StoreCorrupt) -> None:
         """Let ``run`` end the process: a disk that can't be read is not to be written either."""
@@ -222,13 +164,14 @@ class Engine:
     async def _pass(self) -> None:
         work = self._take()
         heartbeats, self._heartbeats = self._heartbeats, []
-        found = await self._look_up(work)
-        ops = [await self._count(one, found) for one in work]
+        now_ms = _now_ms()
+        found = await self._look_up(work, now_ms)
+        ops = [await self._count(one, found, now_ms) for one in work]
         for one, op in zip(work, ops, strict=True):
             one.copy.begin(op)
-        groups = [Changes(op.puts, op.deletes) for op in ops if op.puts]
+        groups = [Changes(op.puts, op.deletes, op.range_deletes) for op in ops if op.puts]
         if heartbeats:
-            groups.append(Changes([(HEARTBEAT_KEY, str(_now_ms()).encode())]))
+            groups.append(Changes([(HEARTBEAT_KEY, str(now_ms).encode())]))
         if groups:
             await self._write_and_flush(groups)
         for one, op in zip(work, ops, strict=True):
@@ -251,15 +194,15 @@ class Engine:
         self._queued_events -= events
         return work
 
-    async def _look_up(self, work: Sequence[_Work]) -> Mapping[bytes, bytes | None]:
-        keys = [key for one in work for key in keys_to_read(one.located)]
+    async def _look_up(self, work: Sequence[_Work], now_ms: int) -> Mapping[bytes, bytes | None]:
+        keys = [key for one in work for key in keys_to_read(one.copy.record, one.located, now_ms)]
         if not keys:
             return {}
         values = await self._in_time(lambda: self._store.get(keys))
         return dict(zip(keys, values, strict=True))
 
-    async def _count(self, work: _Work, found: Mapping[bytes, bytes | None]) -> Op:
-        record, now_ms = work.copy.record, _now_ms()
+    async def _count(self, work: _Work, found: Mapping[bytes, bytes | None], now_ms: int) -> Op:
+        record = work.copy.record
         writers = None
         if wants_sweep(record, work.located, found, now_ms):
             span = writer_range(record.generation)
@@ -344,25 +287,22 @@ class Engine:
     def _epoch(self, slot: int) -> int:
         return self._held.rows[slot].epoch if self._held and slot < len(self._held.rows) else 0
 
-    def _outcome(self, slot: int, epoch: int) -> node_pb2.Outcome.ValueType:
-        """Say whether a message that was routed by ``epoch`` is served here; OK only for a slot that is."""
+    def _standing(self, slot: int, epoch: int) -> tuple[SlotCopy | None, node_pb2.Outcome.ValueType]:
+        """Return the copy that serves a message routed by ``epoch``; or None, and what to answer."""
         copy = self._copies.get(slot)
         known = copy.record.epoch if copy else self._epoch(slot)
         if epoch > known:
             self._on_newer_epoch()
-            return node_pb2.OUTCOME_NOT_READY
+            return None, node_pb2.OUTCOME_NOT_READY
         if copy is not None:
-            return outcome_for(known, epoch)
+            outcome = outcome_for(known, epoch)
+            return (copy if outcome == node_pb2.OUTCOME_OK else None), outcome
         mine = self._held is not None and self._held.rows[slot].primary == self._shard
-        return node_pb2.OUTCOME_NOT_READY if mine else node_pb2.OUTCOME_NOT_OWNER
+        return None, node_pb2.OUTCOME_NOT_READY if mine else node_pb2.OUTCOME_NOT_OWNER
 
     @staticmethod
     async def _in_thread(threads: ThreadPoolExecutor, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(threads, call)
-
-
-def _all_refused(question: Question) -> dict[int, node_pb2.Outcome.ValueType]:
-    return dict.fromkeys(question.buckets, node_pb2.OUTCOME_NOT_READY)
 
 
 def _now_ms() -> int:

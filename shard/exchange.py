@@ -9,12 +9,13 @@ import grpc.aio
 import structlog
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
-from shard.engine import Engine, PartOfHour, Question
+from shard.engine import Engine
+from shard.hour_parts import PartOfHour, Question
 from shard.op import OP_EVENTS_MAX, Answer, SubBatch
 from tally.client.channel import CLUSTER_HEADER, SHARD_HEADER
 from tally.client.counts import HourCounts
 from tally.cluster.reader import ClusterReader
-from tally.event import HOUR_MAX
+from tally.event import HOUR_MAX, KEY_HASH_BYTES
 from tally.hashing import Shape
 
 log = structlog.get_logger()
@@ -24,15 +25,16 @@ UNANSWERED_MAX: Final = 4096  # Sub-batches and reads of one stream; who sends m
 
 def sub_batch_from_wire(wire: node_pb2.SubBatch, shape: Shape) -> SubBatch | None:
     """Read a sub-batch; None if it can't even be recorded as refused."""
-    hours, users = tuple(wire.hours), tuple(wire.users)
+    hours, users, keys = tuple(wire.hours), tuple(wire.users), tuple(wire.keys)
     well_formed = (
         len(wire.writer) == 16
         and wire.seq >= 1
         and wire.slot < shape.slots
         and 1 <= len(hours) <= OP_EVENTS_MAX
         and len(hours) == len(users) == len(wire.kinds)
+        and (not keys or (len(keys) == len(hours) and all(len(key) in {0, KEY_HASH_BYTES} for key in keys)))
     )
-    return SubBatch(wire.writer, wire.seq, hours, users, wire.kinds) if well_formed else None
+    return SubBatch(wire.writer, wire.seq, hours, users, wire.kinds, keys) if well_formed else None
 
 
 def question_from_wire(wire: node_pb2.HourRead, shape: Shape) -> Question | None:

@@ -6,6 +6,7 @@
 | ``h`` generation hour bucket | counts of a cell: clicks, impressions, users |
 | ``u`` generation hour bucket user | nothing: that the user was there is all |
 | ``w`` generation writer | what the writer sent last, and how that went |
+| ``k`` generation day hash | nothing: that an event with this idempotency key was counted on that day is all |
 | ``t`` | time of the last sign of life, for a disk that has nothing else to write |
 
 Numbers are big-endian, so that keys sort by them. The generation is a number of this directory, another one for each
@@ -22,7 +23,8 @@ FORMAT: Final = 1
 _CELL: Final = struct.Struct(">IIH")
 _COUNTS: Final = struct.Struct(">QQQ")
 _WRITER: Final = struct.Struct(">QQ16s")
-_RECORD: Final = struct.Struct(">I16sQQQ16sIQQ")
+_RECORD: Final = struct.Struct(">I16sQQQ16sIQQI")
+_DAY: Final = struct.Struct(">II")
 
 HEARTBEAT_KEY: Final = b"t"
 
@@ -89,6 +91,7 @@ class CopyRecord(NamedTuple):
         writers: How many writers' rows there are.
         at_ms: Time of the last op, milliseconds since the epoch; never falls.
         swept_ms: Time of the op that last removed idle writers.
+        keys_day: The last day on which an idempotency key was stored; 0 for never.
     """
 
     generation: int
@@ -100,6 +103,7 @@ class CopyRecord(NamedTuple):
     writers: int = 0
     at_ms: int = 0
     swept_ms: int = 0
+    keys_day: int = 0
 
     def encode(self) -> bytes:
         """Return the stored bytes."""
@@ -146,3 +150,13 @@ def writer_key(generation: int, writer: bytes) -> bytes:
 def writer_range(generation: int) -> tuple[bytes, bytes]:
     """Return the range (from, up to but without) of all writers' rows of a copy."""
     return b"w" + generation.to_bytes(4, "big"), b"w" + (generation + 1).to_bytes(4, "big")
+
+
+def known_key(generation: int, day: int, key: bytes) -> bytes:
+    """Return the key that says that an event known by ``key`` was counted on ``day``, in days since the epoch."""
+    return b"k" + _DAY.pack(generation, day) + key
+
+
+def known_keys_before(generation: int, day: int) -> tuple[bytes, bytes]:
+    """Return the range (from, up to but without) of all keys of a copy from days before ``day``."""
+    return b"k" + _DAY.pack(generation, 0), b"k" + _DAY.pack(generation, day)

@@ -24,7 +24,7 @@ from shard.settings import ShardSettings
 from shard.store import Store
 from tally.client.channel import SERVER_OPTIONS, open_channel
 from tally.client.client import RoutedClient
-from tally.cluster.config import ClusterConfig
+from tally.cluster.config import ClusterConfig, check_kept
 from tally.cluster.controller import Controller
 from tally.cluster.etcd import Etcd
 from tally.cluster.members import ControllerSeat, Member
@@ -70,8 +70,10 @@ def own_directory(settings: ShardSettings, config: ClusterConfig) -> Identity:
     """Return the identity of the data directory; make it if it is new.
 
     Raises:
+        ConfigError: The cluster has more copies than this version keeps.
         DirectoryRefused: It is not this shard's, or not this cluster's.
     """
+    check_kept(config)
     found = read_identity(settings.data)
     if found is None:
         shard = settings.shard or f"shard-{secrets.token_hex(4)}"

@@ -2,8 +2,9 @@
 
 Invariants:
   * a sub-batch is counted when its number follows the writer's last one, and never again (PROTOCOL rule 13);
+  * an event whose idempotency key is known is counted no more: the day that knows it is the op's, which never falls;
   * a user is added to a cell's users exactly when the user's key is written;
-  * counts, users, writers' rows and head of an op are one atomic write;
+  * counts, users, writers' rows, known keys and head of an op are one atomic write;
   * what is refused uses up its number too, so that no gap comes to be.
 
 No clock, no I/O: the time and all that is stored are arguments.
@@ -12,12 +13,23 @@ No clock, no I/O: the time and all that is stored are arguments.
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from xxhash import xxh3_128_digest
 
 from protos.tally.internal.v1 import node_pb2
-from shard.keys import CopyRecord, Counts, WriterRow, cell_key, record_key, user_key, writer_key
+from shard.keys import (
+    CopyRecord,
+    Counts,
+    WriterRow,
+    cell_key,
+    known_key,
+    known_keys_before,
+    record_key,
+    user_key,
+    writer_key,
+)
 from tally.event import Kind, Refusal, refusal_of
 from tally.hashing import Shape, bucket_of, slot_of
 
@@ -25,23 +37,31 @@ OP_EVENTS_MAX: Final = 1000
 WRITERS_MAX: Final = 4096
 WRITER_IDLE_MS: Final = 7 * 24 * 3_600_000
 SWEEP_EVERY_MS: Final = 24 * 3_600_000
+DAY_MS: Final = 24 * 3_600_000
+KEY_DAYS: Final = 3  # A key is known on the day on which it came and on the two days after: 48 hours at least.
 
 
 @dataclass(frozen=True, slots=True)
 class SubBatch:
-    """What one writer sends to one slot at once: columns of equal length, 1 to ``OP_EVENTS_MAX`` events."""
+    """What one writer sends to one slot at once: columns of equal length, 1 to ``OP_EVENTS_MAX`` events.
+
+    The column of keys is empty if no event has one; an entry of it is what ``key_hash`` gave, or empty.
+    """
 
     writer: bytes
     seq: int
     hours: Sequence[int]
     users: Sequence[bytes]
     kinds: bytes
+    keys: Sequence[bytes] = ()
 
     @property
     def content(self) -> bytes:
         """Digest of the columns, 16 bytes."""
-        lengths = array("I", map(len, self.users))
-        return xxh3_128_digest(b"".join((array("I", self.hours).tobytes(), lengths.tobytes(), self.kinds, *self.users)))
+        columns = [array("I", self.hours).tobytes(), array("I", map(len, self.users)).tobytes(), self.kinds]
+        if self.keys:
+            columns += [bytes(map(len, self.keys)), *self.keys]
+        return xxh3_128_digest(b"".join((*columns, *self.users)))
 
 
 class Place(NamedTuple):
@@ -51,6 +71,7 @@ class Place(NamedTuple):
     cell: bytes
     user: bytes
     kind: int
+    key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +98,7 @@ class Op:
         record: The copy's record after it.
         puts: Keys and values, written at once.
         deletes: Keys removed in the same write.
+        range_deletes: Ranges of keys removed in the same write.
         before: For each cell that it touches the stored counts from before; None where there were none.
         answers: One for each sub-batch, in order.
     """
@@ -85,35 +107,51 @@ class Op:
     answers: list[Answer]
     puts: list[tuple[bytes, bytes]] = field(default_factory=list)
     deletes: list[bytes] = field(default_factory=list)
+    range_deletes: list[tuple[bytes, bytes]] = field(default_factory=list)
     before: dict[bytes, bytes | None] = field(default_factory=dict)
 
 
 def locate(batch: SubBatch, slot: int, generation: int, shape: Shape) -> Located:
     """Find the keys of every event of a sub-batch that was sent to ``slot``."""
 
-    def place(hour: int, user: bytes, kind: int) -> Place:
+    def place(hour: int, user: bytes, kind: int, key: bytes) -> Place:
         refusal = refusal_of(hour, user, kind)
         if refusal is Refusal.COUNTED:
             bucket = bucket_of(hour, user, shape)
             if slot_of(hour, bucket, shape) == slot:
                 cell = cell_key(generation, hour, bucket)
-                return Place(refusal, cell, user_key(cell, user), kind)
+                return Place(refusal, cell, user_key(cell, user), kind, key)
             refusal = Refusal.OTHER_SLOT
-        return Place(refusal, b"", b"", kind)
+        return Place(refusal, b"", b"", kind, b"")
 
-    places = tuple(map(place, batch.hours, batch.users, batch.kinds))
+    places = tuple(map(place, batch.hours, batch.users, batch.kinds, batch.keys or repeat(b"")))
     return Located(batch, writer_key(generation, batch.writer), places)
 
 
-def keys_to_read(batches: Sequence[Located]) -> set[bytes]:
-    """Return every key whose stored value ``count`` needs."""
+def keys_to_read(record: CopyRecord, batches: Sequence[Located], now_ms: int) -> set[bytes]:
+    """Return every key whose stored value ``count`` needs, given the same record and time."""
     keys = {located.writer_key for located in batches}
+    today = _time_ms(record, now_ms) // DAY_MS
     for located in batches:
         for place in located.places:
             if place.refusal is Refusal.COUNTED:
                 keys.add(place.cell)
                 keys.add(place.user)
+        if located.batch.keys:
+            for place in located.places:
+                if place.key:
+                    keys.update(_where_known(record, today, place.key))
     return keys
+
+
+def _time_ms(record: CopyRecord, now_ms: int) -> int:
+    """Return the time of the next op: the clock's, or the last op's if the clock went back."""
+    return max(now_ms, record.at_ms)
+
+
+def _where_known(record: CopyRecord, today: int, key: bytes) -> list[bytes]:
+    """Return where an idempotency key stands if it is known: under today or a day before, today first."""
+    return [known_key(record.generation, day, key) for day in range(today, max(today - KEY_DAYS, -1), -1)]
 
 
 def wants_sweep(
@@ -141,10 +179,10 @@ def count(
         record: The copy's record as it is stored.
         batches: In the order in which they came.
         found: What is stored under each of ``keys_to_read``; None where nothing is.
-        now_ms: This shard's clock; the op's time is that, or the last op's if the clock went back.
+        now_ms: This shard's clock, the same that ``keys_to_read`` was given.
         writers: All writers' rows, if ``wants_sweep``.
     """
-    return _Counting(slot, record, found, max(now_ms, record.at_ms)).run(batches, writers)
+    return _Counting(slot, record, found, _time_ms(record, now_ms)).run(batches, writers)
 
 
 class _Counting:
@@ -155,8 +193,10 @@ class _Counting:
         self._record = record
         self._found = found
         self._at_ms = at_ms
+        self._today = at_ms // DAY_MS
         self._cells: dict[bytes, list[int]] = {}
         self._new_users: set[bytes] = set()
+        self._new_keys: set[bytes] = set()
         self._writers: dict[bytes, WriterRow] = {}
         self._writer_count = record.writers
         self._digest = record.digest
@@ -176,18 +216,29 @@ class _Counting:
             writers=self._writer_count,
             at_ms=self._at_ms,
             swept_ms=self._record.swept_ms if all_writers is None else self._at_ms,
+            keys_day=self._today if self._new_keys else self._record.keys_day,
         )
         puts = [(key, Counts(*cell).encode()) for key, cell in self._cells.items()]
         puts.extend((key, b"") for key in sorted(self._new_users))
+        puts.extend((key, b"") for key in sorted(self._new_keys))
         puts.extend((key, row.encode()) for key, row in self._writers.items())
         puts.append((record_key(self._slot), record.encode()))
-        return Op(record, answers, puts, idle, {key: self._found[key] for key in self._cells})
+        before = {key: self._found[key] for key in self._cells}
+        return Op(record, answers, puts, idle, self._outdated_keys(), before)
 
     def _idle(self, all_writers: Mapping[bytes, bytes], needed: set[bytes]) -> list[bytes]:
         limit = self._at_ms - WRITER_IDLE_MS
         return [
             key for key, value in all_writers.items() if key not in needed and WriterRow.decode(value).used_ms < limit
         ]
+
+    def _outdated_keys(self) -> list[tuple[bytes, bytes]]:
+        """Return the range of the keys that are known no longer, if this op begins a day and there may be some."""
+        last_day = self._record.at_ms // DAY_MS
+        # Nothing stands from before the days that the last op knew. Who uses no keys gets no ranges to look through.
+        if not self._record.at_ms or self._today == last_day or self._record.keys_day <= last_day - KEY_DAYS:
+            return []
+        return [known_keys_before(self._record.generation, max(self._today - KEY_DAYS + 1, 0))]
 
     def _apply(self, located: Located) -> Answer:
         batch, content = located.batch, located.batch.content
@@ -222,6 +273,11 @@ class _Counting:
     def _count(self, place: Place) -> Refusal:
         if place.refusal is not Refusal.COUNTED:
             return place.refusal
+        if place.key:
+            today, *earlier = _where_known(self._record, self._today, place.key)
+            if today in self._new_keys or any(self._found[key] is not None for key in (today, *earlier)):
+                return Refusal.COUNTED  # Earlier, under the same key.
+            self._new_keys.add(today)
         cell = self._cells.get(place.cell)
         if cell is None:
             cell = self._cells[place.cell] = list(Counts.decode(self._found[place.cell]))

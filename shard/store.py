@@ -40,10 +40,17 @@ _LOCKED: Final = re.compile("^IO error: (While lock file|lock hold by current pr
 
 
 class Changes(NamedTuple):
-    """What is written whole or not at all."""
+    """What is written whole or not at all.
+
+    Attributes:
+        puts: Keys and values.
+        deletes: Keys to remove.
+        range_deletes: Pairs (from, up to but without) between which every key is removed.
+    """
 
     puts: Sequence[tuple[bytes, bytes]]
     deletes: Sequence[bytes] = ()
+    range_deletes: Sequence[tuple[bytes, bytes]] = ()
 
 
 class Store:
@@ -113,7 +120,7 @@ class Store:
         entries = 0
         for changes in groups:
             together.append(changes)
-            entries += len(changes.puts) + len(changes.deletes)
+            entries += len(changes.puts) + len(changes.deletes) + len(changes.range_deletes)
             if entries >= WRITE_ENTRIES:
                 self._write(together)
                 together, entries = [], 0
@@ -137,6 +144,8 @@ class Store:
                 batch.put(key, value)
             for key in changes.deletes:
                 batch.delete(key)
+            for start, end in changes.range_deletes:
+                batch.delete_range(start, end)
         try:
             self._db.write(batch, self._write_options)
         except Exception as exc:

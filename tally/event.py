@@ -1,11 +1,15 @@
 """One event, and the one place that says what a valid one is. Gateways ask before they take an event, shards again.
 
-Pure. The numbers of ``Refusal`` are on the wire and on disk: never renumber them.
+Pure. The numbers of ``Refusal``, and what ``key_hash`` gives, are on the wire and on disk: never change them.
 """
 
+import re
+import struct
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
+
+from xxhash import xxh3_128_digest
 
 from tally.errors import InvalidEvent
 
@@ -13,7 +17,14 @@ USER_BYTES_MAX: Final = 256
 TIMESTAMP_MS_MAX: Final = 253_402_300_799_999  # The last millisecond of the year 9999.
 HOUR_MAX: Final = TIMESTAMP_MS_MAX // 3_600_000
 
+KEY_HEADER: Final = "Idempotency-Key"
+KEY_CHARACTERS_MAX: Final = 128
+KEY_HASH_BYTES: Final = 16
+
 _CONTROL: Final = bytes(range(0x20)) + b"\x7f"
+# HTTP trims the value of a header, so a space at either end could be sent through one door and not through the other.
+_KEY: Final = re.compile("[!-~](?:[ -~]*[!-~])?")
+_KEYED: Final = struct.Struct(">IBH")
 
 
 class Kind(IntEnum):
@@ -48,11 +59,19 @@ _EXPLAINED: Final[Mapping[int, tuple[str, str]]] = {
 
 
 class Event(NamedTuple):
-    """One click or impression, reduced to what is counted."""
+    """One click or impression, reduced to what is counted.
+
+    Attributes:
+        hour: Whole hours since the Unix epoch, UTC.
+        user: The name, byte for byte.
+        kind: A ``Kind``.
+        key: ``key_hash`` of its idempotency key, or nothing if it has none.
+    """
 
     hour: int
     user: bytes
     kind: int
+    key: bytes = b""
 
 
 def refusal_of(hour: int, user: bytes, kind: int) -> Refusal:
@@ -78,6 +97,27 @@ def refusal_of_user(user: bytes) -> Refusal:
         except UnicodeDecodeError:
             return Refusal.USER_NOT_UTF8
     return Refusal.COUNTED
+
+
+def check_key(key: str) -> None:
+    """Check an idempotency key as a client sent it; it is taken as it is, quotes and all.
+
+    Raises:
+        InvalidEvent: Nobody can use this key.
+    """
+    if len(key) > KEY_CHARACTERS_MAX or not _KEY.fullmatch(key):
+        raise InvalidEvent(
+            KEY_HEADER, f"must be 1 to {KEY_CHARACTERS_MAX} printable ASCII characters, without a space at either end"
+        )
+
+
+def key_hash(key: str, hour: int, user: bytes, kind: int) -> bytes:
+    """Return what a valid event with a valid key is known by: ``KEY_HASH_BYTES`` bytes.
+
+    The event is in it, so that a key never hides an event that was not counted: with another event it is another key.
+    """
+    # Each part has its length before it or is of fixed length, but the last: no two events look the same.
+    return xxh3_128_digest(_KEYED.pack(hour, kind, len(user)) + user + key.encode("ascii"))
 
 
 def invalid(refusal: int) -> InvalidEvent:

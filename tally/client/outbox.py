@@ -24,6 +24,8 @@ BACKOFF_FIRST_S: Final = 0.05
 BACKOFF_MAX_S: Final = 1.0
 # Shards forget a writer that was idle for 7 days; who wants to go on after so long is a new writer well before.
 WRITER_IDLE_MAX_S: Final = 3 * 24 * 3600.0
+# Nobody waits any more by then, and shards forget keys and writers some time: to go on resending would be the danger.
+DOUBT_MAX_S: Final = 3600.0
 
 R = TypeVar("R")
 """What stands for somebody who waits for an event; nothing here looks into it."""
@@ -80,6 +82,7 @@ class SlotOutbox(Generic[R]):
         self._last_seq = 0
         self._waiting: deque[Waiting[R]] = deque()
         self._in_doubt: SubBatch[R] | None = None
+        self._doubt_since = 0.0
         self._overdue = 0  # So many entries of the sub-batch in doubt were already given up by their callers.
         self._send_at = 0.0  # Not before then is the sub-batch in doubt sent again.
         self._refusals = 0
@@ -94,6 +97,10 @@ class SlotOutbox(Generic[R]):
     def in_doubt(self) -> SubBatch[R] | None:
         """The sub-batch whose fate is not known yet."""
         return self._in_doubt
+
+    def hopeless(self, now: float) -> bool:
+        """The sub-batch in doubt is so for an hour: it is to be given up."""
+        return self._in_doubt is not None and now - self._doubt_since > DOUBT_MAX_S
 
     def room(self) -> int:
         """Return how many more events can be added."""
@@ -127,6 +134,7 @@ class SlotOutbox(Generic[R]):
         count = min(len(self._waiting), SUB_BATCH_EVENTS_MAX)
         entries = tuple(self._waiting.popleft() for _ in range(count))
         self._overdue = 0
+        self._doubt_since = now
         return SubBatch(next(self._ids), self._writer, self._last_seq, self.slot, entries)
 
     def settle(self, batch_id: int, now: float) -> SubBatch[R] | None:

@@ -132,9 +132,11 @@ class Writing:
             case node_pb2.OUTCOME_OK if self._fits(outbox, answer):
                 self._settle(outbox, answer, now)
             case node_pb2.OUTCOME_OK | node_pb2.OUTCOME_CONTENT_DIFFERS | node_pb2.OUTCOME_MALFORMED:
-                self._give_up(outbox, answer, now)
+                self._give_up(outbox, node_pb2.Outcome.Name(answer.outcome), now)
             case node_pb2.OUTCOME_OUT_OF_ORDER if answer.epoch == self._epoch(slot):
-                self._give_up(outbox, answer, now)  # No newer map explains it: data was given up.
+                self._give_up(
+                    outbox, node_pb2.Outcome.Name(answer.outcome), now
+                )  # No newer map explains it: data was given up.
             case _:
                 outbox.hold_off(answer.id, now, random.random())  # noqa: S311 - jitter is no secret.
                 if answer.outcome in {node_pb2.OUTCOME_NOT_OWNER, node_pb2.OUTCOME_OUT_OF_ORDER}:
@@ -158,11 +160,12 @@ class Writing:
             entry.receipt.settle(refusal)
         self._settled(batch)
 
-    def _give_up(self, outbox: SlotOutbox[Receipt], answer: node_pb2.SubBatchAnswer, now: float) -> None:
-        batch = outbox.give_up(answer.id, now)
+    def _give_up(self, outbox: SlotOutbox[Receipt], reason: str, now: float) -> None:
+        doubtful = outbox.in_doubt
+        assert doubtful is not None
+        batch = outbox.give_up(doubtful.id, now)
         assert batch is not None
-        outcome = node_pb2.Outcome.Name(answer.outcome)
-        log.error("sub_batch_lost", slot=batch.slot, seq=batch.seq, events=len(batch.entries), outcome=outcome)
+        log.error("sub_batch_lost", slot=batch.slot, seq=batch.seq, events=len(batch.entries), reason=reason)
         for entry in batch.entries:
             entry.receipt.fail(InDoubt())
         self._settled(batch)
@@ -189,6 +192,8 @@ class Writing:
         for slot in list(self._busy):
             outbox = self._outboxes[slot]
             self._expire(outbox, now)
+            if outbox.hopeless(now):
+                self._give_up(outbox, "an hour in doubt", now)
             if outbox.idle:
                 self._busy.discard(slot)
             elif outbox.due(now):
@@ -216,6 +221,7 @@ class Writing:
 
 def _to_wire(batch: SubBatch[Receipt], epoch: int) -> node_pb2.SubBatch:
     events = [entry.event for entry in batch.entries]
+    keys = [event.key for event in events]
     return node_pb2.SubBatch(
         id=batch.id,
         writer=batch.writer,
@@ -225,4 +231,5 @@ def _to_wire(batch: SubBatch[Receipt], epoch: int) -> node_pb2.SubBatch:
         hours=[event.hour for event in events],
         users=[event.user for event in events],
         kinds=bytes([event.kind for event in events]),
+        keys=keys if any(keys) else (),
     )

@@ -11,7 +11,8 @@ import pytest
 
 from protos.tally.internal.v1 import node_pb2
 from shard import engine as engine_module
-from shard.engine import Engine, PartOfHour, Question
+from shard.engine import Engine
+from shard.hour_parts import PartOfHour, Question
 from shard.keys import cell_key
 from shard.op import Answer, SubBatch
 from shard.store import Changes, Store

@@ -22,6 +22,7 @@ def sub_batch(writer: bytes, seq: int, *events: Event) -> SubBatch:
         tuple(event.hour for event in events),
         tuple(event.user for event in events),
         bytes(event.kind for event in events),
+        tuple(event.key for event in events) if any(event.key for event in events) else (),
     )
 
 
@@ -37,7 +38,7 @@ class DictCopy:
     def op(self, *batches: SubBatch, now_ms: int = NOW_MS) -> Op:
         """Build the op of these sub-batches; nothing is stored."""
         located = [locate(batch, self.slot, self.record.generation, self.shape) for batch in batches]
-        found = {key: self.stored.get(key) for key in keys_to_read(located)}
+        found = {key: self.stored.get(key) for key in keys_to_read(self.record, located, now_ms)}
         writers = None
         if wants_sweep(self.record, located, found, now_ms):
             start, end = writer_range(self.record.generation)
@@ -49,6 +50,8 @@ class DictCopy:
         self.stored.update(op.puts)
         for key in op.deletes:
             del self.stored[key]
+        for start, end in op.range_deletes:
+            self.stored = {key: value for key, value in self.stored.items() if not start <= key < end}
         self.record = op.record
 
     def apply(self, *batches: SubBatch, now_ms: int = NOW_MS) -> Op:
@@ -58,7 +61,7 @@ class DictCopy:
         return op
 
     def rows(self, kind: bytes) -> dict[bytes, bytes]:
-        """Return what is stored under one kind of keys: ``b"h"``, ``b"u"``, ``b"w"``."""
+        """Return what is stored under one kind of keys: ``b"h"``, ``b"u"``, ``b"w"``, ``b"k"``."""
         return {key: value for key, value in self.stored.items() if key.startswith(kind)}
 
     def writers(self) -> Sequence[WriterRow]:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tally.event import Event, Kind
+from tally.event import Event, Kind, key_hash
 from tally.hashing import Shape, bucket_of, slot_of
 
 HOUR: Final = 478_000
@@ -17,6 +17,11 @@ def click(user: str, hour: int = HOUR) -> Event:
 def impression(user: str, hour: int = HOUR) -> Event:
     """Return an impression."""
     return Event(hour, user.encode(), Kind.IMPRESSION)
+
+
+def keyed(event: Event, key: str) -> Event:
+    """Return the same event, sent with an idempotency key."""
+    return event._replace(key=key_hash(key, event.hour, event.user, event.kind))
 
 
 def slot_of_event(event: Event, shape: Shape) -> int:

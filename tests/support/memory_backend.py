@@ -27,6 +27,7 @@ class MemoryBackend:
         self.asked = 0
         self.kinds: defaultdict[int, Counter[int]] = defaultdict(Counter)
         self.users: defaultdict[int, set[bytes]] = defaultdict(set)
+        self.keys: set[bytes] = set()
 
     @property
     def events(self) -> int:
@@ -59,6 +60,10 @@ class MemoryBackend:
 
     async def _record(self, event: Event) -> None:
         await self._wait()
+        if event.key in self.keys:
+            return
+        if event.key:
+            self.keys.add(event.key)
         self.kinds[event.hour][event.kind] += 1
         self.users[event.hour].add(event.user)
 

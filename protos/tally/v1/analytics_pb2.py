@@ -24,25 +24,25 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/tally/v1/analytics.proto\x12\x08tally.v1\"I\n\x05\x45vent\x12\x14\n\x0ctimestamp_ms\x18\x01 \x01(\x04\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x1c\n\x04kind\x18\x03 \x01(\x0e\x32\x0e.tally.v1.Kind\"0\n\rRecordRequest\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.tally.v1.Event\"\x10\n\x0eRecordResponse\"&\n\x0eGetHourRequest\x12\x14\n\x0ctimestamp_ms\x18\x01 \x01(\x04\"c\n\x0fGetHourResponse\x12\x15\n\rhour_start_ms\x18\x01 \x01(\x04\x12\x14\n\x0cunique_users\x18\x02 \x01(\x04\x12\x0e\n\x06\x63licks\x18\x03 \x01(\x04\x12\x13\n\x0bimpressions\x18\x04 \x01(\x04*A\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_CLICK\x10\x01\x12\x13\n\x0fKIND_IMPRESSION\x10\x02\x32\x88\x01\n\tAnalytics\x12;\n\x06Record\x12\x17.tally.v1.RecordRequest\x1a\x18.tally.v1.RecordResponse\x12>\n\x07GetHour\x12\x18.tally.v1.GetHourRequest\x1a\x19.tally.v1.GetHourResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/tally/v1/analytics.proto\x12\x08tally.v1\"b\n\x05\x45vent\x12\x14\n\x0ctimestamp_ms\x18\x01 \x01(\x04\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x1c\n\x04kind\x18\x03 \x01(\x0e\x32\x0e.tally.v1.Kind\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"0\n\rRecordRequest\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.tally.v1.Event\"\x10\n\x0eRecordResponse\"&\n\x0eGetHourRequest\x12\x14\n\x0ctimestamp_ms\x18\x01 \x01(\x04\"c\n\x0fGetHourResponse\x12\x15\n\rhour_start_ms\x18\x01 \x01(\x04\x12\x14\n\x0cunique_users\x18\x02 \x01(\x04\x12\x0e\n\x06\x63licks\x18\x03 \x01(\x04\x12\x13\n\x0bimpressions\x18\x04 \x01(\x04*A\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_CLICK\x10\x01\x12\x13\n\x0fKIND_IMPRESSION\x10\x02\x32\x88\x01\n\tAnalytics\x12;\n\x06Record\x12\x17.tally.v1.RecordRequest\x1a\x18.tally.v1.RecordResponse\x12>\n\x07GetHour\x12\x18.tally.v1.GetHourRequest\x1a\x19.tally.v1.GetHourResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.tally.v1.analytics_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KIND']._serialized_start=329
-  _globals['_KIND']._serialized_end=394
+  _globals['_KIND']._serialized_start=354
+  _globals['_KIND']._serialized_end=419
   _globals['_EVENT']._serialized_start=45
-  _globals['_EVENT']._serialized_end=118
-  _globals['_RECORDREQUEST']._serialized_start=120
-  _globals['_RECORDREQUEST']._serialized_end=168
-  _globals['_RECORDRESPONSE']._serialized_start=170
-  _globals['_RECORDRESPONSE']._serialized_end=186
-  _globals['_GETHOURREQUEST']._serialized_start=188
-  _globals['_GETHOURREQUEST']._serialized_end=226
-  _globals['_GETHOURRESPONSE']._serialized_start=228
-  _globals['_GETHOURRESPONSE']._serialized_end=327
-  _globals['_ANALYTICS']._serialized_start=397
-  _globals['_ANALYTICS']._serialized_end=533
+  _globals['_EVENT']._serialized_end=143
+  _globals['_RECORDREQUEST']._serialized_start=145
+  _globals['_RECORDREQUEST']._serialized_end=193
+  _globals['_RECORDRESPONSE']._serialized_start=195
+  _globals['_RECORDRESPONSE']._serialized_end=211
+  _globals['_GETHOURREQUEST']._serialized_start=213
+  _globals['_GETHOURREQUEST']._serialized_end=251
+  _globals['_GETHOURRESPONSE']._serialized_start=253
+  _globals['_GETHOURRESPONSE']._serialized_end=352
+  _globals['_ANALYTICS']._serialized_start=422
+  _globals['_ANALYTICS']._serialized_end=558
 # @@protoc_insertion_point(module_scope)

@@ -45,28 +45,36 @@ Global___Kind: _TypeAlias = Kind  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):
-    """One thing that one user did at one time. Equal events are separate events."""
+    """One thing that one user did at one time. Equal events are separate events, unless they have the same key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     timestamp_ms: _builtins.int
     """Milliseconds since the Unix epoch, UTC, up to the end of the year 9999. 0 is the first hour of 1970."""
     user: _builtins.str
     """1 to 256 bytes in UTF-8, without control characters. Compared byte by byte: NFC and NFD are two users."""
     kind: Global___Kind.ValueType
+    idempotency_key: _builtins.str
+    """1 to 128 printable ASCII characters (0x20 to 0x7e), without a space at either end; the same as the HTTP header
+    Idempotency-Key. Empty: no key. Events of the same hour, user and kind with the same key count once, in one call or
+    in calls up to 24 hours apart, to whichever shard or gateway. The same key with another hour, user or kind is another
+    event. Draw it at random for each event, and keep it when you send again.
+    """
     def __init__(
         self,
         *,
         timestamp_ms: _builtins.int = ...,
         user: _builtins.str = ...,
         kind: Global___Kind.ValueType = ...,
+        idempotency_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "timestamp_ms", b"timestamp_ms", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "kind", b"kind", "timestamp_ms", b"timestamp_ms", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

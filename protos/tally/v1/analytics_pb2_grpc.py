@@ -54,8 +54,8 @@ class AnalyticsServicer:
     def Record(self, request, context):
         """Counts events. OK: every event is durable and counted once.
         INVALID_ARGUMENT: some event is not valid, nothing was counted.
-        UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED: unknown; each event was counted once or not at all, and a call that is
-        sent again may count it a second time.
+        UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED: unknown; each event was counted once or not at all. Sent again within
+        24 hours, an event with an `idempotency_key` is counted once; one without may be counted a second time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

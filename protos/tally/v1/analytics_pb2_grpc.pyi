@@ -40,8 +40,8 @@ class AnalyticsStub:
     Record: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.RecordRequest, _analytics_pb2.RecordResponse]
     """Counts events. OK: every event is durable and counted once.
     INVALID_ARGUMENT: some event is not valid, nothing was counted.
-    UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED: unknown; each event was counted once or not at all, and a call that is
-    sent again may count it a second time.
+    UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED: unknown; each event was counted once or not at all. Sent again within
+    24 hours, an event with an `idempotency_key` is counted once; one without may be counted a second time.
     """
     GetHour: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.GetHourRequest, _analytics_pb2.GetHourResponse]
     """Tells the numbers of the hour that holds a timestamp. It sees every event acknowledged before the call began.
@@ -56,8 +56,8 @@ class AnalyticsAsyncStub(AnalyticsStub):
     Record: _aio.UnaryUnaryMultiCallable[_analytics_pb2.RecordRequest, _analytics_pb2.RecordResponse]  # type: ignore[assignment]
     """Counts events. OK: every event is durable and counted once.
     INVALID_ARGUMENT: some event is not valid, nothing was counted.
-    UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED: unknown; each event was counted once or not at all, and a call that is
-    sent again may count it a second time.
+    UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED: unknown; each event was counted once or not at all. Sent again within
+    24 hours, an event with an `idempotency_key` is counted once; one without may be counted a second time.
     """
     GetHour: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetHourRequest, _analytics_pb2.GetHourResponse]  # type: ignore[assignment]
     """Tells the numbers of the hour that holds a timestamp. It sees every event acknowledged before the call began.
@@ -75,8 +75,8 @@ class AnalyticsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_analytics_pb2.RecordResponse, _abc.Awaitable[_analytics_pb2.RecordResponse]]:
         """Counts events. OK: every event is durable and counted once.
         INVALID_ARGUMENT: some event is not valid, nothing was counted.
-        UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED: unknown; each event was counted once or not at all, and a call that is
-        sent again may count it a second time.
+        UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED: unknown; each event was counted once or not at all. Sent again within
+        24 hours, an event with an `idempotency_key` is counted once; one without may be counted a second time.
         """
 
     @_abc_1.abstractmethod

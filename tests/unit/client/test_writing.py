@@ -5,13 +5,13 @@ import asyncio
 import pytest
 
 from protos.tally.internal.v1 import node_pb2
-from tally.client.outbox import ATTEMPT_S, BACKOFF_MAX_S
+from tally.client.outbox import ATTEMPT_S, BACKOFF_MAX_S, DOUBT_MAX_S
 from tally.client.receipt import Receipt
 from tally.client.writing import MESSAGE_EVENTS_MAX, Writing, fresh_writers
 from tally.errors import InDoubt, InvalidEvent, Overloaded, Unavailable
 from tally.event import Event, Refusal
 from tests.support import cluster_values
-from tests.support.events import HOUR, click, impression, slot_of_event, users_of_slot
+from tests.support.events import HOUR, click, impression, keyed, slot_of_event, users_of_slot
 from tests.support.routing import SHARDS, Surroundings, answer_to
 
 LATER = 1e9
@@ -98,6 +98,18 @@ async def test_events_that_come_while_one_is_in_doubt_share_the_next_sub_batch()
     assert all(future.done() for future in (first, *later))
 
 
+async def test_keys_are_sent_in_the_order_of_the_events_and_not_at_all_if_there_are_none() -> None:
+    bench = Bench()
+    bench.record(click("ann"))
+    first = bench.sent()
+    assert list(first.keys) == []
+    events = [click("ann"), keyed(click("ann"), "a"), keyed(impression("ann"), "b")]
+    for event in events:
+        bench.record(event)
+    bench.writing.answer(answer_to(first, node_pb2.OUTCOME_OK), 0.0)
+    assert list(bench.sent().keys) == [event.key for event in events]
+
+
 async def test_not_owner_rereads_the_map_and_goes_to_the_new_owner_with_the_same_number() -> None:
     bench = Bench()
     future = bench.record(click("ann"))
@@ -177,6 +189,21 @@ async def test_out_of_order_in_our_epoch_leaves_the_events_in_doubt_and_goes_on_
     assert following.seq == 1
     bench.writing.answer(answer_to(following, node_pb2.OUTCOME_OK), 0.0)
     assert next_one.result() is None
+
+
+async def test_what_is_an_hour_in_doubt_is_given_up_and_its_slot_goes_on_as_a_new_writer() -> None:
+    """Shards forget keys and writers some time; a sub-batch that comes after that would be counted again."""
+    bench = Bench()
+    lost = bench.record(click("ann"))
+    batch = bench.sent()
+    bench.writing.tick(DOUBT_MAX_S)
+    assert bench.sent(DOUBT_MAX_S) == batch
+    bench.writing.tick(DOUBT_MAX_S + 1)
+    assert isinstance(lost.exception(), InDoubt)
+    bench.record(click("bob"), deadline=2 * DOUBT_MAX_S)
+    following = bench.sent(DOUBT_MAX_S + 2)
+    assert (following.seq, list(following.users)) == (1, [b"bob"])
+    assert following.writer != batch.writer
 
 
 async def test_out_of_order_in_a_newer_epoch_waits_for_the_map() -> None:

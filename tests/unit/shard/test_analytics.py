@@ -5,13 +5,16 @@ import pytest
 from protos.tally.v1 import analytics_pb2
 from shard.analytics import EVENTS_MAX, event_from_wire, events_from_wire
 from tally.errors import InvalidEvent
-from tally.event import HOUR_MAX, TIMESTAMP_MS_MAX, Event, Kind
+from tally.event import HOUR_MAX, TIMESTAMP_MS_MAX, Event, Kind, key_hash
 
 
 def wire(
-    timestamp_ms: int = 3_600_000, user: str = "ann", kind: analytics_pb2.Kind.ValueType = analytics_pb2.KIND_CLICK
+    timestamp_ms: int = 3_600_000,
+    user: str = "ann",
+    kind: analytics_pb2.Kind.ValueType = analytics_pb2.KIND_CLICK,
+    key: str = "",
 ) -> analytics_pb2.Event:
-    return analytics_pb2.Event(timestamp_ms=timestamp_ms, user=user, kind=kind)
+    return analytics_pb2.Event(timestamp_ms=timestamp_ms, user=user, kind=kind, idempotency_key=key)
 
 
 def test_kinds_on_the_wire_are_the_kinds_that_are_stored() -> None:
@@ -27,6 +30,7 @@ def test_kinds_on_the_wire_are_the_kinds_that_are_stored() -> None:
         (wire(timestamp_ms=TIMESTAMP_MS_MAX), Event(HOUR_MAX, b"ann", Kind.CLICK)),
         (wire(user="Zoë"), Event(1, "Zoë".encode(), Kind.CLICK)),
         (wire(kind=analytics_pb2.KIND_IMPRESSION), Event(1, b"ann", Kind.IMPRESSION)),
+        (wire(key="a key"), Event(1, b"ann", Kind.CLICK, key_hash("a key", 1, b"ann", Kind.CLICK))),
     ],
 )
 def test_event_is_read(event: analytics_pb2.Event, expected: Event) -> None:
@@ -41,6 +45,10 @@ def test_event_is_read(event: analytics_pb2.Event, expected: Event) -> None:
         (wire(user=""), "user"),
         (wire(user="x" * 257), "user"),
         (wire(user="a\nb"), "user"),
+        (wire(key=" "), "idempotency_key"),
+        (wire(key="a\tb"), "idempotency_key"),
+        (wire(key="é"), "idempotency_key"),
+        (wire(key="k" * 129), "idempotency_key"),
         (wire(kind=analytics_pb2.KIND_UNSPECIFIED), "kind"),
         (wire(kind=7), "kind"),  # type: ignore[arg-type] # A later version may have such a kind.
     ],

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.tally.internal.v1 import node_pb2
-from shard.engine import Question
 from shard.exchange import question_from_wire, sub_batch_from_wire
+from shard.hour_parts import Question
 from shard.op import OP_EVENTS_MAX, SubBatch
 from tally.event import HOUR_MAX
 from tally.hashing import Shape
@@ -31,6 +31,14 @@ def test_sub_batch_is_read_with_events_that_are_not_valid() -> None:
     assert sub_batch_from_wire(sub_batch(), SMALL) == SubBatch(bytes(16), 1, (HOUR, 0), (b"ann", b""), b"\x01\x09")
 
 
+def test_sub_batch_is_read_with_keys_of_some_events() -> None:
+    wire = sub_batch()
+    wire.keys.extend([b"", b"k" * 16])
+    read = sub_batch_from_wire(wire, SHAPE)
+    assert read is not None
+    assert read.keys == (b"", b"k" * 16)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -45,6 +53,10 @@ def test_sub_batch_is_read_with_events_that_are_not_valid() -> None:
         lambda wire: wire.hours.append(HOUR),
         lambda wire: wire.users.append(b"bob"),
         lambda wire: wire.users.pop(),
+        lambda wire: wire.keys.append(bytes(16)),
+        lambda wire: wire.keys.extend([b""] * 3),
+        lambda wire: wire.keys.extend([bytes(16), bytes(15)]),
+        lambda wire: wire.keys.extend([bytes(17), b""]),
         lambda wire: wire.MergeFrom(node_pb2.SubBatch(hours=[1] * 999, users=[b"a"] * 999, kinds=b"\x01" * 1001)),
     ],
 )

@@ -11,6 +11,8 @@ from shard.keys import (
     Counts,
     WriterRow,
     cell_key,
+    known_key,
+    known_keys_before,
     record_key,
     slot_of_record,
     user_key,
@@ -44,7 +46,7 @@ def test_writer_row_is_read_as_it_was_written(row: WriterRow) -> None:
     assert WriterRow.decode(row.encode()) == row
 
 
-@given(st.builds(CopyRecord, u32, sixteen, u64, u64, u64, sixteen, u32, u64, u64))
+@given(st.builds(CopyRecord, u32, sixteen, u64, u64, u64, sixteen, u32, u64, u64, u32))
 def test_record_of_a_copy_is_read_as_it_was_written(record: CopyRecord) -> None:
     assert CopyRecord.decode(record.encode()) == record
 
@@ -68,6 +70,7 @@ def test_stored_bytes_stay_what_they_are() -> None:
     assert cell_key(1, 478_000, 5).hex() == "68" + "00000001" + "00074b30" + "0005"
     assert user_key(cell_key(1, 478_000, 5), b"ann").hex() == "75" + "00000001" + "00074b30" + "0005" + "616e6e"
     assert writer_key(1, bytes(16)).hex() == "77" + "00000001" + "00" * 16
+    assert known_key(1, 20_000, bytes(16)).hex() == "6b" + "00000001" + "00004e20" + "00" * 16
     assert record_key(258).hex() == "63" + "0102"
 
 
@@ -90,10 +93,22 @@ def test_range_of_writers_holds_those_of_one_generation(generation: int, writer:
     assert (start <= writer_key(other, writer) < end) == (other == generation)
 
 
+days = st.integers(0, 2**32 - 1)
+
+
+@given(generations, days, sixteen, generations, days)
+def test_range_of_known_keys_holds_those_of_one_generation_and_earlier_days(
+    generation: int, day: int, key: bytes, other: int, before: int
+) -> None:
+    start, end = known_keys_before(generation, before)
+    assert (start <= known_key(other, day, key) < end) == (other == generation and day < before)
+
+
 @given(st.integers(0, SLOTS_MAX - 1))
 def test_range_of_records_holds_every_slot_and_nothing_else(slot: int) -> None:
     start, end = RECORDS
     assert start <= record_key(slot) < end
     assert slot_of_record(record_key(slot)) == slot
-    others = (HEARTBEAT_KEY, cell_key(0, 0, 0), user_key(cell_key(0, 0, 0), b"a"), writer_key(0, bytes(16)))
+    cell = cell_key(0, 0, 0)
+    others = (HEARTBEAT_KEY, cell, user_key(cell, b"a"), writer_key(0, bytes(16)), known_key(0, 0, bytes(16)))
     assert not any(start <= key < end for key in others)

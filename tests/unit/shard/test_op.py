@@ -287,6 +287,7 @@ events = st.builds(
     st.sampled_from([HOUR, HOUR + 1, HOUR + 24]),
     st.sampled_from([U0.encode(), U1.encode(), U2.encode(), ELSEWHERE.encode(), b""]),
     st.sampled_from(Kind),
+    st.just(b""),
 )
 
 

@@ -1,12 +1,25 @@
 """What a valid event is: one answer for gateways and shards."""
 
+import re
 import unicodedata
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tally.event import HOUR_MAX, TIMESTAMP_MS_MAX, Kind, Refusal, invalid, refusal_of, refusal_of_user
+from tally.errors import InvalidEvent
+from tally.event import (
+    HOUR_MAX,
+    TIMESTAMP_MS_MAX,
+    Kind,
+    Refusal,
+    check_key,
+    invalid,
+    key_hash,
+    refusal_of,
+    refusal_of_user,
+)
 from tally.hashing import hour_of
 
 CLICK = Kind.CLICK
@@ -85,3 +98,64 @@ def test_numbers_on_the_wire_and_on_disk_stay() -> None:
         ("OTHER_SLOT", 7),
     ]
     assert (Kind.CLICK, Kind.IMPRESSION) == (1, 2)
+
+
+# Idempotency keys.
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "a",
+        "8e03978e-40d5-43e8-bc93-6894a57f9324",
+        '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
+        "order 7, line 3",
+        "a,b",
+        "!~",
+        "k" * 128,
+        "k" + " " * 126 + "k",
+    ],
+)
+def test_printable_ascii_is_a_key(key: str) -> None:
+    check_key(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["", " ", " a", "a ", "k" * 129, "a\tb", "a\nb", "a\n", "a\x00", "a\x7f", "é", "１", "a\udcff", "a\u2028"]
+)
+def test_anything_else_is_refused_and_names_the_header(key: str) -> None:
+    with pytest.raises(InvalidEvent) as raised:
+        check_key(key)
+    assert raised.value.parameter == "Idempotency-Key"
+
+
+def test_key_is_not_repeated_to_anybody() -> None:
+    with pytest.raises(InvalidEvent) as raised:
+        check_key("secret\t")
+    assert "secret" not in str(raised.value)
+
+
+@given(st.text(max_size=140))
+def test_key_that_is_accepted_can_be_a_header_and_survives_it(key: str) -> None:
+    with suppress(InvalidEvent):
+        check_key(key)
+        assert re.fullmatch("[\x20-\x7e]{1,128}", key)
+        assert key.strip() == key
+
+
+keyed_events = st.tuples(
+    st.sampled_from(["k", "kk", "ann", "annk"]),
+    st.sampled_from([0, 1, 256, HOUR_MAX]),
+    st.sampled_from([b"ann", b"annk", b"a", b"k", b"kk" * 128]),
+    st.sampled_from(Kind),
+)
+
+
+@given(keyed_events, keyed_events)
+def test_hash_tells_key_and_event_apart(one: tuple[str, int, bytes, Kind], other: tuple[str, int, bytes, Kind]) -> None:
+    assert (key_hash(*one) == key_hash(*other)) == (one == other)
+
+
+def test_hash_stays_what_it_is() -> None:
+    """Keys on disk, and gateways of two versions, depend on it."""
+    assert key_hash("key-1", 478_000, b"ann", Kind.CLICK).hex() == "5166d403c67c79e3db0332c7998972e8"

@@ -24,35 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/tally/internal/v1/node.proto\x12\x11tally.internal.v1\"o\n\x0f\x45xchangeRequest\x12\x30\n\x0bsub_batches\x18\x01 \x03(\x0b\x32\x1b.tally.internal.v1.SubBatch\x12*\n\x05reads\x18\x02 \x03(\x0b\x32\x1b.tally.internal.v1.HourRead\"x\n\x10\x45xchangeResponse\x12\x36\n\x0bsub_batches\x18\x01 \x03(\x0b\x32!.tally.internal.v1.SubBatchAnswer\x12,\n\x05reads\x18\x02 \x03(\x0b\x32\x1d.tally.internal.v1.HourAnswer\"}\n\x08SubBatch\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06writer\x18\x02 \x01(\x0c\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\x0c\n\x04slot\x18\x04 \x01(\r\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\r\n\x05hours\x18\x06 \x03(\r\x12\r\n\x05users\x18\x07 \x03(\x0c\x12\r\n\x05kinds\x18\x08 \x01(\x0c\"j\n\x0eSubBatchAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12+\n\x07outcome\x18\x02 \x01(\x0e\x32\x1a.tally.internal.v1.Outcome\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x10\n\x08refusals\x18\x04 \x01(\x0c\"E\n\x08HourRead\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04hour\x18\x02 \x01(\r\x12\x0f\n\x07\x62uckets\x18\x03 \x03(\r\x12\x0e\n\x06\x65pochs\x18\x04 \x03(\x04\"\xa9\x01\n\nHourAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04hour\x18\x02 \x01(\r\x12\x0e\n\x06\x63licks\x18\x03 \x01(\x04\x12\x13\n\x0bimpressions\x18\x04 \x01(\x04\x12\r\n\x05users\x18\x05 \x01(\x04\x12\x17\n\x0frefused_buckets\x18\x06 \x03(\r\x12\x34\n\x10refused_outcomes\x18\x07 \x03(\x0e\x32\x1a.tally.internal.v1.Outcome\"\x0f\n\rStatusRequest\">\n\x0eStatusResponse\x12\r\n\x05shard\x18\x01 \x01(\t\x12\r\n\x05slots\x18\x02 \x03(\r\x12\x0e\n\x06\x65pochs\x18\x03 \x03(\x04\"\x10\n\x0eHintMapRequest\"\x11\n\x0fHintMapResponse*\xae\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0e\n\nOUTCOME_OK\x10\x01\x12\x15\n\x11OUTCOME_NOT_OWNER\x10\x02\x12\x15\n\x11OUTCOME_NOT_READY\x10\x03\x12\x18\n\x14OUTCOME_OUT_OF_ORDER\x10\x04\x12\x1b\n\x17OUTCOME_CONTENT_DIFFERS\x10\x05\x12\x15\n\x11OUTCOME_MALFORMED\x10\x06\x32\x80\x02\n\x04Node\x12W\n\x08\x45xchange\x12\".tally.internal.v1.ExchangeRequest\x1a#.tally.internal.v1.ExchangeResponse(\x01\x30\x01\x12M\n\x06Status\x12 .tally.internal.v1.StatusRequest\x1a!.tally.internal.v1.StatusResponse\x12P\n\x07HintMap\x12!.tally.internal.v1.HintMapRequest\x1a\".tally.internal.v1.HintMapResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/tally/internal/v1/node.proto\x12\x11tally.internal.v1\"o\n\x0f\x45xchangeRequest\x12\x30\n\x0bsub_batches\x18\x01 \x03(\x0b\x32\x1b.tally.internal.v1.SubBatch\x12*\n\x05reads\x18\x02 \x03(\x0b\x32\x1b.tally.internal.v1.HourRead\"x\n\x10\x45xchangeResponse\x12\x36\n\x0bsub_batches\x18\x01 \x03(\x0b\x32!.tally.internal.v1.SubBatchAnswer\x12,\n\x05reads\x18\x02 \x03(\x0b\x32\x1d.tally.internal.v1.HourAnswer\"\x8b\x01\n\x08SubBatch\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06writer\x18\x02 \x01(\x0c\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\x0c\n\x04slot\x18\x04 \x01(\r\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\r\n\x05hours\x18\x06 \x03(\r\x12\r\n\x05users\x18\x07 \x03(\x0c\x12\r\n\x05kinds\x18\x08 \x01(\x0c\x12\x0c\n\x04keys\x18\t \x03(\x0c\"j\n\x0eSubBatchAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12+\n\x07outcome\x18\x02 \x01(\x0e\x32\x1a.tally.internal.v1.Outcome\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x10\n\x08refusals\x18\x04 \x01(\x0c\"E\n\x08HourRead\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04hour\x18\x02 \x01(\r\x12\x0f\n\x07\x62uckets\x18\x03 \x03(\r\x12\x0e\n\x06\x65pochs\x18\x04 \x03(\x04\"\xa9\x01\n\nHourAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04hour\x18\x02 \x01(\r\x12\x0e\n\x06\x63licks\x18\x03 \x01(\x04\x12\x13\n\x0bimpressions\x18\x04 \x01(\x04\x12\r\n\x05users\x18\x05 \x01(\x04\x12\x17\n\x0frefused_buckets\x18\x06 \x03(\r\x12\x34\n\x10refused_outcomes\x18\x07 \x03(\x0e\x32\x1a.tally.internal.v1.Outcome\"\x0f\n\rStatusRequest\">\n\x0eStatusResponse\x12\r\n\x05shard\x18\x01 \x01(\t\x12\r\n\x05slots\x18\x02 \x03(\r\x12\x0e\n\x06\x65pochs\x18\x03 \x03(\x04\"\x10\n\x0eHintMapRequest\"\x11\n\x0fHintMapResponse*\xae\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0e\n\nOUTCOME_OK\x10\x01\x12\x15\n\x11OUTCOME_NOT_OWNER\x10\x02\x12\x15\n\x11OUTCOME_NOT_READY\x10\x03\x12\x18\n\x14OUTCOME_OUT_OF_ORDER\x10\x04\x12\x1b\n\x17OUTCOME_CONTENT_DIFFERS\x10\x05\x12\x15\n\x11OUTCOME_MALFORMED\x10\x06\x32\x80\x02\n\x04Node\x12W\n\x08\x45xchange\x12\".tally.internal.v1.ExchangeRequest\x1a#.tally.internal.v1.ExchangeResponse(\x01\x30\x01\x12M\n\x06Status\x12 .tally.internal.v1.StatusRequest\x1a!.tally.internal.v1.StatusResponse\x12P\n\x07HintMap\x12!.tally.internal.v1.HintMapRequest\x1a\".tally.internal.v1.HintMapResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.tally.internal.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=890
-  _globals['_OUTCOME']._serialized_end=1064
+  _globals['_OUTCOME']._serialized_start=905
+  _globals['_OUTCOME']._serialized_end=1079
   _globals['_EXCHANGEREQUEST']._serialized_start=58
   _globals['_EXCHANGEREQUEST']._serialized_end=169
   _globals['_EXCHANGERESPONSE']._serialized_start=171
   _globals['_EXCHANGERESPONSE']._serialized_end=291
-  _globals['_SUBBATCH']._serialized_start=293
-  _globals['_SUBBATCH']._serialized_end=418
-  _globals['_SUBBATCHANSWER']._serialized_start=420
-  _globals['_SUBBATCHANSWER']._serialized_end=526
-  _globals['_HOURREAD']._serialized_start=528
-  _globals['_HOURREAD']._serialized_end=597
-  _globals['_HOURANSWER']._serialized_start=600
-  _globals['_HOURANSWER']._serialized_end=769
-  _globals['_STATUSREQUEST']._serialized_start=771
-  _globals['_STATUSREQUEST']._serialized_end=786
-  _globals['_STATUSRESPONSE']._serialized_start=788
-  _globals['_STATUSRESPONSE']._serialized_end=850
-  _globals['_HINTMAPREQUEST']._serialized_start=852
-  _globals['_HINTMAPREQUEST']._serialized_end=868
-  _globals['_HINTMAPRESPONSE']._serialized_start=870
-  _globals['_HINTMAPRESPONSE']._serialized_end=887
-  _globals['_NODE']._serialized_start=1067
-  _globals['_NODE']._serialized_end=1323
+  _globals['_SUBBATCH']._serialized_start=294
+  _globals['_SUBBATCH']._serialized_end=433
+  _globals['_SUBBATCHANSWER']._serialized_start=435
+  _globals['_SUBBATCHANSWER']._serialized_end=541
+  _globals['_HOURREAD']._serialized_start=543
+  _globals['_HOURREAD']._serialized_end=612
+  _globals['_HOURANSWER']._serialized_start=615
+  _globals['_HOURANSWER']._serialized_end=784
+  _globals['_STATUSREQUEST']._serialized_start=786
+  _globals['_STATUSREQUEST']._serialized_end=801
+  _globals['_STATUSRESPONSE']._serialized_start=803
+  _globals['_STATUSRESPONSE']._serialized_end=865
+  _globals['_HINTMAPREQUEST']._serialized_start=867
+  _globals['_HINTMAPREQUEST']._serialized_end=883
+  _globals['_HINTMAPRESPONSE']._serialized_start=885
+  _globals['_HINTMAPRESPONSE']._serialized_end=902
+  _globals['_NODE']._serialized_start=1082
+  _globals['_NODE']._serialized_end=1338
 # @@protoc_insertion_point(module_scope)

@@ -121,6 +121,7 @@ class SubBatch(_message.Message):
     HOURS_FIELD_NUMBER: _builtins.int
     USERS_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the sender, unique in its process, the same for each attempt; the answer carries it. 0 is never valid."""
     writer: _builtins.bytes
@@ -138,6 +139,12 @@ class SubBatch(_message.Message):
 
     @_builtins.property
     def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Empty if no event has an idempotency key, else one entry per event: 16 bytes that key and event are known by (see
+        tally/event.py), or none.
+        """
+
     def __init__(
         self,
         *,
@@ -149,10 +156,11 @@ class SubBatch(_message.Message):
         hours: _abc.Iterable[_builtins.int] | None = ...,
         users: _abc.Iterable[_builtins.bytes] | None = ...,
         kinds: _builtins.bytes = ...,
+        keys: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "hours", b"hours", "id", b"id", "kinds", b"kinds", "seq", b"seq", "slot", b"slot", "users", b"users", "writer", b"writer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "hours", b"hours", "id", b"id", "keys", b"keys", "kinds", b"kinds", "seq", b"seq", "slot", b"slot", "users", b"users", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -172,8 +180,8 @@ class SubBatchAnswer(_message.Message):
     epoch: _builtins.int
     """The epoch of the slot as this shard knows it; 0 if it knows none."""
     refusals: _builtins.bytes
-    """One byte per event with OUTCOME_OK: 0 counted, else the reason why it was refused and not counted (see
-    tally/event.py). Empty: all were counted.
+    """One byte per event with OUTCOME_OK: 0 counted, now or earlier under the same key, else the reason why it was refused
+    and not counted (see tally/event.py). Empty: all were counted.
     """
     def __init__(
         self,
