@@ -76,7 +76,7 @@ class App:
         except Exception:
             log.exception("request_failed", method=request.method)
             response = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something is wrong with this server; see its log")
-        if self._is_stopping:
+        if self._is_stopping or getattr(request.protocol, "is_at_last_request", False):
             response.force_close()
         return response
 

@@ -12,6 +12,7 @@ What aiohttp 3.14 does untouched, and what is changed here:
 | a head that never gets complete | waited for | 408, closed |
 | a body that breaks off within its chunks | waited for | 400, closed |
 | an answer that is not fetched | waited for | closed |
+| the client ends its side while it waits | no answer | answered, then closed |
 | one connection too many | served | 503, closed |
 | input that is not HTTP | a traceback in the log | one line at info, without the input |
 
@@ -81,7 +82,15 @@ class HttpServer(web.Server):
 class Connection(RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_fetch_alarm", "_has_part_of_head", "_head_alarm", "_is_refused", "_newest_body", "_server")
+    __slots__ = (
+        "_fetch_alarm",
+        "_has_ended",
+        "_has_part_of_head",
+        "_head_alarm",
+        "_is_refused",
+        "_newest_body",
+        "_server",
+    )
 
     def __init__(self, server: HttpServer, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -100,6 +109,7 @@ class Connection(RequestHandler):
         self._fetch_alarm = Alarm(loop, server.idle_timeout_s, self._abort)
         self._has_part_of_head = False
         self._is_refused = False
+        self._has_ended = False
         self._newest_body = EMPTY_PAYLOAD
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -131,6 +141,20 @@ class Connection(RequestHandler):
             # its time with its next byte, or falls to the idle time-out.
             self._has_part_of_head = True
             self._head_alarm.start()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it; aiohttp always closes.
+        """Go on while answers are due: a client may end its side and still read, as ``nc -N`` does."""
+        self._has_ended = True
+        if not self._newest_body.is_eof():
+            self._newest_body.set_exception(RequestPayloadError())
+        # aiohttp's loop waits here exactly while no request is being answered, or about to be.
+        is_idle = self._waiter is not None and not self._waiter.done()
+        return self._request_count > 0 and not is_idle
+
+    @property
+    def is_at_last_request(self) -> bool:
+        """The client ended its side, and nothing waits behind the request that is being answered."""
+        return self._has_ended and not self._messages
 
     def pause_writing(self) -> None:
         """Give a client that fetches no answers a time to do so."""

@@ -152,7 +152,8 @@ class _Node:
                 group.create_task(self._reader.run(), name="reader")
                 await self._registration.register()
                 # "Registered", not "all slots serve": else an ordered start would wait for itself.
-                await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+                for name in ("", analytics_pb2.DESCRIPTOR.services_by_name["Analytics"].full_name):
+                    await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
                 log.info("shard_ready", address=self._address)
                 group.create_task(self._registration.run(), name="registration")
                 group.create_task(self._controller.run(), name="controller")

@@ -6,10 +6,10 @@ from typing import Any
 import click
 
 from tally.command.create import create
-from tally.command.import_file import import_file
+from tally.command.importer.import_file import import_file
+from tally.command.machine.up import up
 from tally.command.status import status
 from tally.command.streams import check_open, give_up_stdout
-from tally.command.up import up
 from tally.errors import ConfigError, TallyError
 
 

@@ -11,8 +11,8 @@ from protos.tally.internal.v1 import node_pb2_grpc
 from tally.client.channel import open_channel
 from tally.client.readiness import serving_slots
 from tally.cluster.state import ClusterState
+from tally.command.machine.remembered import FILE_NAME, Remembered
 from tally.command.options import Named, etcd_options, named, option
-from tally.command.remembered import FILE_NAME, Remembered
 from tally.command.report import render_json, render_table, status_report
 from tally.command.streams import say
 

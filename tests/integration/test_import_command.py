@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tally.command import door
-from tally.command.rows import Row
-from tally.command.sending import Outcome, send_all
-from tally.command.source import Batch
+from tally.command.importer import door
+from tally.command.importer.rows import Row
+from tally.command.importer.sending import Outcome, send_all
+from tally.command.importer.source import Batch
 from tests.support import commands
 from tests.support.waiting import until
 

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 import aiohttp
 
-from tally.command.children import before_exec
+from tally.command.machine.children import before_exec
 from tests.support import commands
 from tests.support.etcd import EtcdServer, free_ports
 

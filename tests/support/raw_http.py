@@ -71,6 +71,10 @@ class RawClient:
         await self.send(method.encode() + b" " + raw + b" HTTP/1.1\r\n" + HOST + headers + b"\r\n" + body)
         return await self.answer(method)
 
+    def end(self) -> None:
+        """Say that nothing more comes, as ``nc -N`` does, and go on reading."""
+        self._writer.write_eof()
+
     async def is_closed(self, within_s: float = 3.0) -> bool:
         """Tell whether the server closes the connection in time, without another byte."""
         try:

@@ -143,6 +143,29 @@ async def test_client_that_goes_away_changes_nothing(port: int, backend: MemoryB
     gc.collect()  # An exception that nobody fetched would be told now.
 
 
+@pytest.mark.parametrize("requests", [1, 3])
+async def test_client_that_ends_its_side_gets_its_answers_and_then_the_end(
+    client: RawClient, backend: MemoryBackend, requests: int
+) -> None:
+    backend.gate.clear()
+    await client.send((POST + b"\r\n") * requests)
+    await until(lambda: backend.asked > 0)
+    client.end()
+    await asyncio.sleep(0.05)
+    backend.gate.set()
+    assert [(await client.answer()).status for _ in range(requests)] == [204] * requests
+    assert await client.is_closed()
+    assert backend.events == requests
+
+
+async def test_client_that_ends_its_side_within_a_request_is_let_go(client: RawClient, backend: MemoryBackend) -> None:
+    await client.send(POST + b"Content-Length: 5\r\n\r\nhal")
+    client.end()
+    assert (await client.answer()).status == 400
+    assert await client.is_closed()
+    assert backend.events == 0
+
+
 async def test_one_connection_too_many_is_503(app: App) -> None:
     async with (
         serving(app, connections=2) as port,

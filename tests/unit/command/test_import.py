@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tally.command.import_file import exit_status, summary
-from tally.command.progress import Reporter
-from tally.command.sending import Outcome, explain
+from tally.command.importer.import_file import exit_status, summary
+from tally.command.importer.progress import Reporter
+from tally.command.importer.sending import Outcome, explain
 
 REASONS = [
     (400, b'{"title": "x", "detail": "user must not be empty"}', "user must not be empty"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tally.command.rows import LINE_BYTES_MAX, BadHeader, BadRow, Format, Row, RowParser
+from tally.command.importer.rows import LINE_BYTES_MAX, BadHeader, BadRow, Format, Row, RowParser
 
 HEADER = b"timestamp_ms,user,kind\n"
 

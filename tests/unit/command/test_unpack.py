@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tally.command.unpack import PIECE_BYTES_MAX, Damaged, Unpacker
+from tally.command.importer.unpack import PIECE_BYTES_MAX, Damaged, Unpacker
 
 
 def unpack(*chunks: bytes) -> bytes:

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from tally.address import Address
-from tally.command.addresses import url_of
-from tally.command.machine_run import (
+from tally.command.machine.addresses import url_of
+from tally.command.machine.processes import Ended, how_it_ended, telling_line
+from tally.command.machine.programs import Machine, shard_names, stages, usual_ports
+from tally.command.machine.remembered import Remembered, check_directory, choose_ports
+from tally.command.machine.run import (
     ForeignMembers,
     check_members,
     obituary,
@@ -20,10 +23,7 @@ from tally.command.machine_run import (
     why_not_ready,
     without_slots,
 )
-from tally.command.processes import Ended, how_it_ended, telling_line
-from tally.command.programs import Machine, shard_names, stages, usual_ports
-from tally.command.remembered import Remembered, check_directory, choose_ports
-from tally.command.up import child_environment, plan
+from tally.command.machine.up import child_environment, plan
 from tally.errors import ConfigError, DirectoryRefused
 from tests.support import cluster_values
 

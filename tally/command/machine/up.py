@@ -12,13 +12,13 @@ import click
 from tally.address import Address
 from tally.cluster.config import FIRST_SHARDS_MAX
 from tally.cluster.keys import check_name
-from tally.command.addresses import LOOPBACK, check_free, fresh_ports, port_is_free
-from tally.command.lock import locked
-from tally.command.machine_run import Run
+from tally.command.machine.addresses import LOOPBACK, check_free, fresh_ports, port_is_free
+from tally.command.machine.lock import locked
+from tally.command.machine.processes import Processes
+from tally.command.machine.programs import ETCD, ETCD_PEER, Machine, shard_names, usual_ports
+from tally.command.machine.remembered import FILE_NAME, Remembered, check_directory, choose_ports
+from tally.command.machine.run import Run
 from tally.command.options import etcd_options, named, new_config, option, shape_options
-from tally.command.processes import Processes
-from tally.command.programs import ETCD, ETCD_PEER, Machine, shard_names, usual_ports
-from tally.command.remembered import FILE_NAME, Remembered, check_directory, choose_ports
 from tally.errors import ConfigError
 
 _SHARDS: Final = 3

@@ -8,7 +8,7 @@ from typing import Final
 
 from tally.address import PORT_MAX, Address
 from tally.cluster.local_etcd import etcd_command
-from tally.command.addresses import LOOPBACK
+from tally.command.machine.addresses import LOOPBACK
 
 ETCD: Final = "etcd"
 ETCD_PEER: Final = "etcd-peer"

@@ -13,11 +13,11 @@ import uvloop
 from rich.console import Console
 from yarl import URL
 
-from tally.command.door import Halt
-from tally.command.progress import Reporter
-from tally.command.rows import BadHeader, Format
-from tally.command.sending import Outcome, send_all
-from tally.command.source import read_rows
+from tally.command.importer.door import Halt
+from tally.command.importer.progress import Reporter
+from tally.command.importer.rows import BadHeader, Format
+from tally.command.importer.sending import Outcome, send_all
+from tally.command.importer.source import read_rows
 from tally.command.streams import StreamFailed, check_open, say
 
 CONNECTIONS_MAX: Final = 1024

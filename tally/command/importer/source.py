@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from itertools import chain
 from typing import Final, NamedTuple
 
-from tally.command.rows import BadRow, Format, Row, RowParser
-from tally.command.unpack import Damaged, Unpacker
+from tally.command.importer.rows import BadRow, Format, Row, RowParser
+from tally.command.importer.unpack import Damaged, Unpacker
 
 READ_BYTES: Final = 16_384
 

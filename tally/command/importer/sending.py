@@ -10,9 +10,9 @@ from typing import Final, Protocol
 import aiohttp
 from yarl import URL
 
-from tally.command.door import NOT_CONNECTED, Door, Halt, knock, reason_of
-from tally.command.rows import BadRow, Row
-from tally.command.source import Batch
+from tally.command.importer.door import NOT_CONNECTED, Door, Halt, knock, reason_of
+from tally.command.importer.rows import BadRow, Row
+from tally.command.importer.source import Batch
 
 # The gateway gives up after 8 s and says so; this is for a gateway that says nothing.
 ANSWER_S_MAX: Final = 10.0

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tally.command.children import before_exec
-from tally.command.programs import Program
+from tally.command.machine.children import before_exec
+from tally.command.machine.programs import Program
 from tally.errors import TallyError
 
 END_S_MAX: Final = 10.0

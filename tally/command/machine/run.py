@@ -17,12 +17,12 @@ from tally.cluster.creation import create_if_absent
 from tally.cluster.local_etcd import find_etcd
 from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
-from tally.command.addresses import LOOPBACK, url_of
 from tally.command.create import describe
+from tally.command.machine.addresses import LOOPBACK, url_of
+from tally.command.machine.processes import Ended, Processes, StartFailed, how_it_ended, last_words
+from tally.command.machine.programs import ETCD, ETCD_PEER, GATEWAY, Machine, Program, stages
+from tally.command.machine.remembered import FILE_NAME, Remembered
 from tally.command.options import Named
-from tally.command.processes import Ended, Processes, StartFailed, how_it_ended, last_words
-from tally.command.programs import ETCD, ETCD_PEER, GATEWAY, Machine, Program, stages
-from tally.command.remembered import FILE_NAME, Remembered
 from tally.command.tables import table
 from tally.errors import TallyError
 

@@ -6,7 +6,7 @@ from typing import Final, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from tally.command.sending import Outcome
+from tally.command.importer.sending import Outcome
 
 _ROWS_PER_LINE: Final = 50_000  # Where the size of the input is not known.
 
