@@ -9,7 +9,7 @@ from tally.command.create import create
 from tally.command.importer.import_file import import_file
 from tally.command.machine.up import up
 from tally.command.status import status
-from tally.command.streams import check_open, give_up_stdout
+from tally.command.streams import STDOUT, check_open, give_up
 from tally.errors import ConfigError, TallyError
 
 
@@ -32,7 +32,7 @@ class Commands(click.Group):
         except TallyError as exc:
             raise click.ClickException(str(exc)) from exc
         except OSError as exc:  # A full disk, a pipe whose reader is gone.
-            give_up_stdout()
+            give_up(STDOUT)
             raise click.ClickException(str(exc)) from exc
 
 

@@ -2,10 +2,14 @@
 
 import os
 import sys
+from typing import Final
 
 import click
 
 from tally.errors import TallyError
+
+STDOUT: Final = 1
+STDERR: Final = 2
 
 
 class StreamFailed(TallyError):
@@ -40,12 +44,12 @@ def say(text: str) -> None:
     try:
         click.echo(text)
     except OSError as exc:
-        give_up_stdout()
+        give_up(STDOUT)
         raise StreamFailed("stdout", exc.strerror or str(exc)) from exc
 
 
-def give_up_stdout() -> None:
-    """Let Python's last flush, at the end of the process, not complain a second time."""
+def give_up(stream: int) -> None:
+    """Let Python's last flush of a stream that failed not fail again: it would end the process with status 120."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
+    os.dup2(nowhere, stream)
     os.close(nowhere)

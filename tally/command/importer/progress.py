@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from tally.command.importer.sending import Outcome
+from tally.command.streams import STDERR, give_up
 
 _ROWS_PER_LINE: Final = 50_000  # Where the size of the input is not known.
 
@@ -61,3 +62,4 @@ class Reporter:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         except OSError as exc:
             self.failed = exc.strerror or str(exc)
+            give_up(STDERR)
