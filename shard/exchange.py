@@ -166,8 +166,11 @@ class NodeService(node_pb2_grpc.NodeServicer):
             )
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, text)
 
-    async def Status(self, request: node_pb2.StatusRequest, context: object) -> node_pb2.StatusResponse:
+    async def Status(
+        self, request: node_pb2.StatusRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> node_pb2.StatusResponse:
         """Tell what this shard serves; see node.proto."""
+        await self._check_addressee(context)
         serving = self._engine.serving()
         return node_pb2.StatusResponse(shard=self._shard, slots=serving.keys(), epochs=serving.values())
 

@@ -7,10 +7,12 @@ from typing import Final
 import grpc.aio
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
+from tally.client.channel import peer_metadata
 from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
 
-STATUS_TIMEOUT_S: Final = 1.0
+# Well below the second that a load balancer gives a probe: one frozen shard must not make every gateway look dead.
+STATUS_TIMEOUT_S: Final = 0.5
 
 
 async def not_serving(state: ClusterState, stubs: "Mapping[str, node_pb2_grpc.NodeAsyncStub]") -> list[str]:
@@ -24,19 +26,19 @@ async def not_serving(state: ClusterState, stubs: "Mapping[str, node_pb2_grpc.No
         found = f"{len(state.alive)} of {state.config.first_shards} shards are there"
         return [f"there is no map yet: {found}"]
     shards = sorted(state.map.slots_per_primary())
-    answers = await asyncio.gather(*(serving_slots(shard, stubs.get(shard)) for shard in shards))
+    answers = await asyncio.gather(*(serving_slots(state.config.uuid, shard, stubs.get(shard)) for shard in shards))
     return reasons(state.map, dict(zip(shards, answers, strict=True)))
 
 
-async def serving_slots(shard: str, stub: "node_pb2_grpc.NodeAsyncStub | None") -> dict[int, int] | None:
+async def serving_slots(
+    cluster: str, shard: str, stub: "node_pb2_grpc.NodeAsyncStub | None", timeout_s: float = STATUS_TIMEOUT_S
+) -> dict[int, int] | None:
     """Return slot -> epoch as the shard serves them; None if it does not answer, or another one does in its place."""
     if stub is None:
         return None
     try:
-        status = await stub.Status(node_pb2.StatusRequest(), timeout=STATUS_TIMEOUT_S)
+        status = await stub.Status(node_pb2.StatusRequest(), timeout=timeout_s, metadata=peer_metadata(cluster, shard))
     except grpc.aio.AioRpcError:
-        return None
-    if status.shard != shard:
         return None
     return dict(zip(status.slots, status.epochs, strict=True))
 

@@ -16,6 +16,7 @@ from tally.command.options import Named, etcd_options, named, option
 from tally.command.report import render_json, render_table, status_report
 from tally.command.streams import say
 
+STATUS_TIMEOUT_S: Final = 1.0  # A person waits for it, and a slow shard is no dead one.
 _DATA_OF_UP: Final = Path("data")  # Where `tally up` keeps its data, unless told otherwise.
 
 
@@ -61,11 +62,13 @@ async def _look(where: Named) -> tuple[ClusterState, Mapping[str, Mapping[int, i
     """Return what etcd says, and what each member says that it serves."""
     async with where.connect() as etcd:
         state = ClusterState.from_etcd(where.keys, (await etcd.read_prefix(where.keys.prefix)).found)
-    answers = await asyncio.gather(*(_ask(shard, member.address) for shard, member in state.members.items()))
+    answers = await asyncio.gather(
+        *(_ask(state.config.uuid, shard, member.address) for shard, member in state.members.items())
+    )
     return state, dict(zip(state.members, answers, strict=True))
 
 
-async def _ask(shard: str, address: str) -> Mapping[int, int] | None:
+async def _ask(cluster: str, shard: str, address: str) -> Mapping[int, int] | None:
     async with open_channel(address) as channel:
         stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(channel)
-        return await serving_slots(shard, stub)
+        return await serving_slots(cluster, shard, stub, STATUS_TIMEOUT_S)

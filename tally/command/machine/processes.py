@@ -12,7 +12,7 @@ from tally.command.machine.children import before_exec
 from tally.command.machine.programs import Program
 from tally.errors import TallyError
 
-END_S_MAX: Final = 10.0
+END_S_MAX: Final = 15.0  # A gateway may take 9 s to answer what is under way.
 _TAIL_BYTES: Final = 262_144  # Of Go, the line that tells why comes before those of a hundred threads.
 _PANIC: Final = re.compile(r"(panic|fatal error): ")
 _ERROR: Final = re.compile(r'"level": ?"(error|dpanic|panic|fatal|critical)"')
@@ -99,7 +99,7 @@ class Processes:
         self.ended.put_nowait(Ended(program, status, last_words(program.log, log_from)))
 
     async def end(self, names: Sequence[str], at_once: asyncio.Event) -> None:
-        """End these together: SIGTERM, and SIGKILL after ten seconds or when ``at_once`` is set."""
+        """End these together: SIGTERM, and SIGKILL after fifteen seconds or when ``at_once`` is set."""
         ending = [self._running[name] for name in names if name in self._running]
         if not ending:
             return

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class NodeStub:
-    """One shard, as gateways and other shards see it.
+    """One shard, as gateways and other shards see it. Exchange and Status carry the metadata tally-cluster (uuid) and
+    tally-shard (id) of whom they are meant for; any other shard at that address answers FAILED_PRECONDITION.
     """
 
     def __init__(self, channel):
@@ -53,7 +54,8 @@ class NodeStub:
 
 
 class NodeServicer:
-    """One shard, as gateways and other shards see it.
+    """One shard, as gateways and other shards see it. Exchange and Status carry the metadata tally-cluster (uuid) and
+    tally-shard (id) of whom they are meant for; any other shard at that address answers FAILED_PRECONDITION.
     """
 
     def Exchange(self, request_iterator, context):
@@ -105,7 +107,8 @@ def add_NodeServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Node:
-    """One shard, as gateways and other shards see it.
+    """One shard, as gateways and other shards see it. Exchange and Status carry the metadata tally-cluster (uuid) and
+    tally-shard (id) of whom they are meant for; any other shard at that address answers FAILED_PRECONDITION.
     """
 
     @staticmethod

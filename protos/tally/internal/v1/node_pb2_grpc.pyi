@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NodeStub:
-    """One shard, as gateways and other shards see it."""
+    """One shard, as gateways and other shards see it. Exchange and Status carry the metadata tally-cluster (uuid) and
+    tally-shard (id) of whom they are meant for; any other shard at that address answers FAILED_PRECONDITION.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -44,7 +46,9 @@ class NodeStub:
 
 @_typing.type_check_only
 class NodeAsyncStub(NodeStub):
-    """One shard, as gateways and other shards see it."""
+    """One shard, as gateways and other shards see it. Exchange and Status carry the metadata tally-cluster (uuid) and
+    tally-shard (id) of whom they are meant for; any other shard at that address answers FAILED_PRECONDITION.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Exchange: _aio.StreamStreamMultiCallable[_node_pb2.ExchangeRequest, _node_pb2.ExchangeResponse]  # type: ignore[assignment]
@@ -57,7 +61,9 @@ class NodeAsyncStub(NodeStub):
     """Says that etcd holds a newer map. Only a hint: who misses it reads the map within a second anyway."""
 
 class NodeServicer(metaclass=_abc_1.ABCMeta):
-    """One shard, as gateways and other shards see it."""
+    """One shard, as gateways and other shards see it. Exchange and Status carry the metadata tally-cluster (uuid) and
+    tally-shard (id) of whom they are meant for; any other shard at that address answers FAILED_PRECONDITION.
+    """
 
     @_abc_1.abstractmethod
     def Exchange(
