@@ -191,6 +191,20 @@ async def test_out_of_order_in_our_epoch_leaves_the_events_in_doubt_and_goes_on_
     assert next_one.result() is None
 
 
+async def test_answer_with_a_wrong_number_of_refusals_is_no_answer_to_go_by() -> None:
+    """A bug or another version at the other end must not leave a caller without an answer, or a slot without a way."""
+    bench = Bench()
+    lost = bench.record(click("ann"))
+    batch = bench.sent()
+    answer = answer_to(batch, node_pb2.OUTCOME_OK)
+    answer.refusals = bytes(2)
+    bench.writing.answer(answer, 0.0)
+    assert isinstance(lost.exception(), InDoubt)
+    next_one = bench.record(click("bob"))
+    bench.writing.answer(answer_to(bench.sent(), node_pb2.OUTCOME_OK), 0.0)
+    assert next_one.result() is None
+
+
 async def test_what_is_an_hour_in_doubt_is_given_up_and_its_slot_goes_on_as_a_new_writer() -> None:
     """Shards forget keys and writers some time; a sub-batch that comes after that would be counted again."""
     bench = Bench()
