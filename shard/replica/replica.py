@@ -20,7 +20,6 @@ from shard.replica.term import ASK_AGAIN_S, Phase, Term
 from shard.replica.words import (
     Answer,
     Ask,
-    Change,
     Clone,
     Cloned,
     Confirm,
@@ -36,6 +35,7 @@ from shard.replica.words import (
     Token,
     Verdict,
 )
+from tally.cluster.rows import Change
 from tally.cluster.slot_map import SlotRow
 
 

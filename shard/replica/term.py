@@ -21,7 +21,6 @@ from shard.replica.words import (
     Answer,
     Ask,
     Build,
-    Change,
     Clone,
     Cloned,
     Commit,
@@ -40,6 +39,7 @@ from shard.replica.words import (
     Token,
     Verdict,
 )
+from tally.cluster.rows import Change
 from tally.cluster.slot_map import SlotRow
 
 RESEND_S: Final = 0.2

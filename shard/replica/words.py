@@ -3,6 +3,8 @@
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
+from tally.cluster.rows import Change
+
 Content = Any
 """All that a slot holds, as its driver hands it over; the rules do not look into it."""
 
@@ -124,15 +126,6 @@ class Cloned(NamedTuple):
 
 
 Message = Forward | Heads | Confirm | Clone
-
-
-class Change(Enum):
-    """What the controller is asked for (rule 11)."""
-
-    ADD = auto()
-    REMOVE = auto()
-    PROMOTE = auto()
-    TERM = auto()
 
 
 # Actions: writes are done in order and flushed together; then those marked "after the flush".

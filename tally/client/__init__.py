@@ -2,7 +2,7 @@
 
     outbox, coalescer, hour_read   the rules: pure
     writing, reading               their drivers
-    link, channel                  one stream to one shard
+    link, channel, jitter          one stream to one shard
     client                         all of it
     counts, receipt, readiness     what callers get
 

@@ -1,7 +1,6 @@
 """One stream to one shard, kept up while there is something to say. What is sent is decided elsewhere."""
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import structlog
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.channel import open_channel, peer_metadata
+from tally.client.jitter import jitter
 from tally.client.outbox import backoff_s
 
 log = structlog.get_logger()
@@ -69,7 +69,7 @@ class ShardLink:
                 if failures == 1:
                     log.info("shard_link_broken", shard=self.shard, address=self.address)
                 self._on_broken()
-                await asyncio.sleep(backoff_s(failures, random.random()))  # noqa: S311 - jitter is no secret.
+                await asyncio.sleep(backoff_s(failures, jitter()))
         finally:
             await self._channel.close()
 

@@ -5,7 +5,6 @@ A thin driver of ``coalescer`` and ``hour_read``, which hold the rules.
 
 import asyncio
 import itertools
-import random
 from collections.abc import Callable
 from typing import Final
 
@@ -13,6 +12,7 @@ from protos.tally.internal.v1 import node_pb2
 from tally.client.coalescer import Coalescer
 from tally.client.counts import HourCounts
 from tally.client.hour_read import Ask, HourRead
+from tally.client.jitter import jitter
 from tally.cluster.state import ClusterState
 from tally.errors import TallyError, Unavailable
 
@@ -69,7 +69,7 @@ class Reading:
             if self._wake(ask.shard):
                 self._asks.setdefault(ask.shard, []).append(ask)
             else:
-                read.fail(ask.id, now, random.random())  # noqa: S311 - jitter is no secret.
+                read.fail(ask.id, now, jitter())
 
     def fill(self, shard: str, request: node_pb2.ExchangeRequest) -> None:
         """Put the questions to a shard into a message."""
@@ -88,7 +88,7 @@ class Reading:
         if read is None:
             return  # Nobody waits for it any more.
         sums = HourCounts(answer.users, answer.clicks, answer.impressions)
-        read.answer(answer.id, sums, answer.refused_buckets, now, random.random())  # noqa: S311
+        read.answer(answer.id, sums, answer.refused_buckets, now, jitter())
         if node_pb2.OUTCOME_NOT_OWNER in answer.refused_outcomes:
             self._reread_map()
         if read.counts is not None:
@@ -125,7 +125,7 @@ class Reading:
         self._asks.pop(shard, None)
         for read in self._reads.values():
             for ask in [ask for ask in read.open_asks if ask.shard == shard]:
-                read.fail(ask.id, now, random.random())  # noqa: S311
+                read.fail(ask.id, now, jitter())
 
     def close(self) -> None:
         """Tell everybody who still waits that it is over."""

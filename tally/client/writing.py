@@ -5,13 +5,13 @@ A thin driver of ``outbox``, which holds the rules.
 
 import itertools
 import os
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import structlog
 
 from protos.tally.internal.v1 import node_pb2
+from tally.client.jitter import jitter
 from tally.client.outbox import SlotOutbox, SubBatch
 from tally.client.receipt import Receipt
 from tally.cluster.state import ClusterState
@@ -138,7 +138,7 @@ class Writing:
                     outbox, node_pb2.Outcome.Name(answer.outcome), now
                 )  # No newer map explains it: data was given up.
             case _:
-                outbox.hold_off(answer.id, now, random.random())  # noqa: S311 - jitter is no secret.
+                outbox.hold_off(answer.id, now, jitter())
                 if answer.outcome in {node_pb2.OUTCOME_NOT_OWNER, node_pb2.OUTCOME_OUT_OF_ORDER}:
                     self._reread_map()
 
@@ -211,7 +211,7 @@ class Writing:
         for slot in [slot for slot, where in self._sent_to.items() if where == shard]:
             doubtful = self._outboxes[slot].in_doubt
             if doubtful is not None:
-                self._outboxes[slot].hold_off(doubtful.id, now, random.random())  # noqa: S311
+                self._outboxes[slot].hold_off(doubtful.id, now, jitter())
 
     def close(self) -> None:
         """Tell everybody who still waits that it is over."""

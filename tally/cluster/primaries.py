@@ -126,7 +126,7 @@ class _Repair:
         worst = sorted((-excess, shard) for shard, at in ring.slots_of.items() if (excess := ring.excess_of(at)))
         for looked_at in (_LOOKED_AT, len(ring.owners)):
             for _, shard in worst:
-                for slot in sorted(ring.slots_of[shard], key=lambda slot, crowd=ring.crowd[shard]: -crowd[slot]):  # type: ignore[misc] # Bound now.
+                for slot in sorted(ring.slots_of[shard], key=ring.crowd[shard].__getitem__, reverse=True):
                     steps = [*self._moves(slot, shard), *self._exchanges(slot, shard, looked_at)]
                     if steps:
                         return min(steps, key=lambda step: (step.cost, step.slot, step.shard, step.back or 0))

@@ -6,6 +6,7 @@ etcd         a linearizable model: the map, leases, guarded transactions
 content      what a slot holds, and how an op is built of sub-batches (PROTOCOL rule 13)
 disk         what a machine has flushed
 machine      a server: its disk and clock outlive its processes
+held         what such a process holds: slots, and what waits for its answer
 process      one shard's process: drives ``shard.replica.Replica``, one step at a time
 controller   the process that holds the controller's key; ``planner`` decides
 gateway      the real outboxes and hour reads, over the fake network

@@ -12,7 +12,6 @@ from shard.replica.words import (
     Apply,
     Ask,
     Build,
-    Change,
     Cloned,
     Commit,
     Effects,
@@ -24,6 +23,7 @@ from shard.replica.words import (
     Stored,
     Write,
 )
+from tally.cluster.rows import Change
 from tally.cluster.slot_map import SlotRow
 
 A = TypeVar("A")

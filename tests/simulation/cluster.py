@@ -15,11 +15,12 @@ from tests.simulation.clients import Clients
 from tests.simulation.etcd import Etcd
 from tests.simulation.faults import Faults
 from tests.simulation.gateway import Gateway
+from tests.simulation.held import Moment
 from tests.simulation.history import History
 from tests.simulation.ledger import Ledger
 from tests.simulation.machine import Machine
 from tests.simulation.network import Network
-from tests.simulation.process import Moment, Process
+from tests.simulation.process import Process
 from tests.simulation.world import Broken, World
 
 SLOTS: Final = 4

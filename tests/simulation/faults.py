@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.etcd import ETCD
+from tests.simulation.held import Moment
 from tests.simulation.machine import Machine
-from tests.simulation.process import Moment
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
-from shard.replica.words import Change
+from tally.cluster.rows import Change
 from tally.cluster.slot_map import SlotMap, SlotRow
 
 

@@ -2,24 +2,21 @@
 
 from collections import deque
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from protos.tally.internal.v1 import node_pb2
 from shard.replica.replica import Replica, Role
-from shard.replica.term import Phase, Term
+from shard.replica.term import Phase
 from shard.replica.words import (
     Answer,
     Ask,
     Build,
-    Change,
     Cloned,
     Commit,
     Effects,
     Grant,
     Install,
     Message,
-    Op,
     Refuse,
     Rename,
     Reply,
@@ -31,11 +28,12 @@ from shard.replica.words import (
 from tally.client import hour_read
 from tally.client.counts import HourCounts
 from tally.client.outbox import SubBatch
+from tally.cluster.rows import Change
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tests.simulation.content import CONTENT_DIFFERS, OUT_OF_ORDER, build
 from tests.simulation.controller import Controller
-from tests.simulation.disk import StoredCopy
 from tests.simulation.etcd import Seen
+from tests.simulation.held import Batch, Bucket, Copy, Moment, Read
 from tests.simulation.ledger import Posted
 from tests.simulation.network import CALL_S
 from tests.simulation.planner import Health, Request, SlotHealth
@@ -51,67 +49,6 @@ POLL_S: Final = 0.4
 NOT_READY: Final = node_pb2.OUTCOME_NOT_READY
 
 
-class Moment(Enum):
-    """When something may go wrong."""
-
-    ASKED = auto()  # A primary asks for an addition or a switch.
-    GRANTED = auto()  # A primary sends a clone, or the ops that a joiner lacks.
-    JOINED = auto()  # A joiner has flushed them.
-    TERM = auto()  # A term begins.
-    BUILT = auto()  # An op is written and forwarded, and not flushed.
-
-
-class _Batch:
-    """A sub-batch, and who waits for its answer."""
-
-    __slots__ = ("batch", "gateway")
-
-    def __init__(self, gateway: "Gateway", batch: SubBatch[Posted]) -> None:
-        self.gateway = gateway
-        self.batch = batch
-
-
-class _Read:
-    """A gateway's question while its buckets are looked up."""
-
-    __slots__ = ("ask", "gateway", "missing", "refused", "sums")
-
-    def __init__(self, gateway: "Gateway", ask: hour_read.Ask) -> None:
-        self.gateway = gateway
-        self.ask = ask
-        self.missing = len(ask.buckets)
-        self.refused: list[int] = []
-        self.sums = HourCounts(0, 0, 0)
-
-
-class _Bucket:
-    """One bucket of a question."""
-
-    __slots__ = ("bucket", "read")
-
-    def __init__(self, read: _Read, bucket: int) -> None:
-        self.read = read
-        self.bucket = bucket
-
-
-class _Copy:
-    """One slot in this process."""
-
-    __slots__ = ("busy", "disk", "outcomes", "replica", "row", "slot", "term", "under_way", "waiting", "wished")
-
-    def __init__(self, slot: int, replica: Replica, disk: StoredCopy) -> None:
-        self.slot = slot
-        self.replica = replica
-        self.disk = disk
-        self.busy = False  # A flush is under way; events wait for its end.
-        self.waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self.term: Term | None = None
-        self.under_way: Op | None = None  # Built and not committed.
-        self.outcomes: list[tuple[_Batch, int]] = []  # What its sub-batches are told when it is.
-        self.row: SlotRow | None = None
-        self.wished = False
-
-
 class Process:
     """A shard while it runs."""
 
@@ -123,14 +60,14 @@ class Process:
         self._now = machine.now
         self.name: Final = machine.name
         self.copies = [
-            _Copy(slot, Replica(self.name, disk.stored, calls=cluster.calls, incarnations=cluster.incarnations), disk)
+            Copy(slot, Replica(self.name, disk.stored, calls=cluster.calls, incarnations=cluster.incarnations), disk)
             for slot, disk in enumerate(machine.disk.copies)
         ]
         self._dead = False
         self.paused = False
         self._inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        self._calls: dict[int, tuple[float, _Copy, str]] = {}  # Open calls: until when, of whom, to whom.
-        self._unflushed: deque[tuple[_Copy, Effects]] = deque()
+        self._calls: dict[int, tuple[float, Copy, str]] = {}  # Open calls: until when, of whom, to whom.
+        self._unflushed: deque[tuple[Copy, Effects]] = deque()
         self._flushed_at = 0.0
         self._lease = 0
         self._polling = False
@@ -288,15 +225,15 @@ class Process:
             self._send(self.name, gateway.name, gateway.batch_answered, batch.slot, batch.id, NOT_READY)
         else:
             copy = self.copies[batch.slot]
-            self._step(copy, copy.replica.submit, _Batch(gateway, batch))
+            self._step(copy, copy.replica.submit, Batch(gateway, batch))
 
     def read(self, gateway: "Gateway", ask: hour_read.Ask) -> None:
         """Take a question; readers do not wait for a flush."""
-        read = _Read(gateway, ask)
+        read = Read(gateway, ask)
         for bucket in ask.buckets:
             copy = self.copies[self._cluster.slot_of(ask.hour, bucket)]
             effects = Effects()
-            copy.replica.read(_Bucket(read, bucket), self._now(), effects)
+            copy.replica.read(Bucket(read, bucket), self._now(), effects)
             assert not (copy.busy and effects.writes)
             self._carry_out(copy, effects)
 
@@ -307,7 +244,7 @@ class Process:
 
     # Steps.
 
-    def _step(self, copy: _Copy, act: Callable[..., None], *args: Any) -> None:
+    def _step(self, copy: Copy, act: Callable[..., None], *args: Any) -> None:
         if copy.busy:
             copy.waiting.append((act, args))
             return
@@ -315,7 +252,7 @@ class Process:
         act(*args, self._now(), effects)
         self._carry_out(copy, effects)
 
-    def _carry_out(self, copy: _Copy, effects: Effects) -> None:
+    def _carry_out(self, copy: Copy, effects: Effects) -> None:
         if copy.term is not copy.replica.term:
             self._new_term(copy)
         acts = self._acts
@@ -336,7 +273,7 @@ class Process:
         if copy.under_way is not None and self._cluster.moments:
             self._moment(Moment.BUILT, copy.slot, self.name)
 
-    def _flushed(self, copy: _Copy, effects: Effects) -> None:
+    def _flushed(self, copy: Copy, effects: Effects) -> None:
         first = self._unflushed.popleft()
         assert first[1] is effects
         copy.disk.write(effects.writes)
@@ -351,7 +288,7 @@ class Process:
             step, args = copy.waiting.popleft()
             self._step(copy, step, *args)
 
-    def _new_term(self, copy: _Copy) -> None:
+    def _new_term(self, copy: Copy) -> None:
         """Leave what is in doubt to its writers, who send it again (rule 14)."""
         copy.term = copy.replica.term
         copy.under_way = None
@@ -368,26 +305,26 @@ class Process:
         if strike is not None:
             self._world.after(0.0, strike, slot, self.name, other)
 
-    def _answer(self, token: _Batch, outcome: int) -> None:
+    def _answer(self, token: Batch, outcome: int) -> None:
         gateway, batch = token.gateway, token.batch
         self._send(self.name, gateway.name, gateway.batch_answered, batch.slot, batch.id, outcome)
 
     # Actions.
 
-    def _act_send(self, copy: _Copy, act: Send, _: Effects) -> None:
+    def _act_send(self, copy: Copy, act: Send, _: Effects) -> None:
         self._calls[act.call] = (self._world.now + self._machine.real_s(CALL_S), copy, act.to)
         self._cluster.callers[act.call] = self
         machine = self._cluster.machines[act.to]
         self._send(self.name, act.to, machine.called, self, copy.slot, act.call, act.message)
 
-    def _act_reply(self, copy: _Copy, act: Reply, _: Effects) -> None:
+    def _act_reply(self, copy: Copy, act: Reply, _: Effects) -> None:
         caller = self._cluster.callers[act.call]
         answer = act.answer
         if isinstance(answer, Answer) and answer.verdict is not Verdict.OK:
             self._world.totals[answer.verdict.name] += 1
         self._send(self.name, act.to, caller.enter, caller.answered, self.name, copy.slot, act.call, answer)
 
-    def _act_grant(self, copy: _Copy, act: Grant, _: Effects) -> None:
+    def _act_grant(self, copy: Copy, act: Grant, _: Effects) -> None:
         disk = copy.disk
         if act.head.name != disk.stored.head.name or copy.busy or copy.under_way is not None:
             raise Broken(f"rule 9: slot {copy.slot} grants {act.head.name} in the middle of an op")
@@ -397,7 +334,7 @@ class Process:
         self._act_reply(copy, Reply(act.to, act.call, answer), _)
         self._moment(Moment.GRANTED, copy.slot, act.to)
 
-    def _act_build(self, copy: _Copy, act: Build, effects: Effects) -> None:
+    def _act_build(self, copy: Copy, act: Build, effects: Effects) -> None:
         assert copy.under_way is None
         op, outcomes, building = build(
             copy.disk.content, [token.batch for token in act.tokens], act.epoch, act.previous
@@ -414,7 +351,7 @@ class Process:
             self._cluster.history.built(copy.slot, op)
         copy.replica.built(op, self._now(), effects)
 
-    def _act_commit(self, copy: _Copy, _act: Commit, _: Effects) -> None:
+    def _act_commit(self, copy: Copy, _act: Commit, _: Effects) -> None:
         if copy.under_way is not None:
             assert copy.term is not None
             row = copy.term.row
@@ -428,15 +365,15 @@ class Process:
         for token, outcome in answers:
             self._answer(token, outcome)
 
-    def _act_refuse(self, _copy: _Copy, act: Refuse, _: Effects) -> None:
+    def _act_refuse(self, _copy: Copy, act: Refuse, _: Effects) -> None:
         for token in act.tokens:
-            if isinstance(token, _Batch):
+            if isinstance(token, Batch):
                 self._answer(token, act.outcome)
             else:
                 token.read.refused.append(token.bucket)
                 self._bucket_done(token.read)
 
-    def _act_tell(self, copy: _Copy, act: Tell, _: Effects) -> None:
+    def _act_tell(self, copy: Copy, act: Tell, _: Effects) -> None:
         assert copy.term is not None
         assert copy.term.phase is Phase.SERVING
         disk, under_way = copy.disk, copy.under_way
@@ -447,13 +384,13 @@ class Process:
             read.sums = HourCounts(*(have + more for have, more in zip(read.sums, counts, strict=True)))
             self._bucket_done(read)
 
-    def _bucket_done(self, read: _Read) -> None:
+    def _bucket_done(self, read: Read) -> None:
         read.missing -= 1
         if read.missing == 0:
             gateway = read.gateway
             self._send(self.name, gateway.name, gateway.read_answered, read.ask, read.sums, read.refused)
 
-    def _act_ask(self, copy: _Copy, act: Ask, _: Effects) -> None:
+    def _act_ask(self, copy: Copy, act: Ask, _: Effects) -> None:
         if self._controller_name:
             request = Request(copy.slot, act.change, act.epoch, act.shard, act.incarnation)
             machine = self._cluster.machines[self._controller_name]
@@ -461,7 +398,7 @@ class Process:
             if act.change in {Change.ADD, Change.PROMOTE}:
                 self._moment(Moment.ASKED, copy.slot, act.shard)
 
-    def _act_reread_map(self, _copy: _Copy, _act: RereadMap, _: Effects) -> None:
+    def _act_reread_map(self, _copy: Copy, _act: RereadMap, _: Effects) -> None:
         self.poll()
 
 

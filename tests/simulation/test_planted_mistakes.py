@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shard.replica.term import Phase, Term
-from shard.replica.words import Change, Effects, OpName, Stored, Tell
+from shard.replica.words import Effects, OpName, Stored, Tell
+from tally.cluster.rows import Change
 from tally.cluster.slot_map import SlotRow
 from tests.simulation import controller, gateway, planner
 from tests.simulation.content import Content

@@ -10,7 +10,6 @@ from shard.replica.words import (
     Answer,
     Apply,
     Build,
-    Change,
     Clone,
     Cloned,
     Confirm,
@@ -26,6 +25,7 @@ from shard.replica.words import (
     Tell,
     Verdict,
 )
+from tally.cluster.rows import Change
 from tests.simulation.by_hand import ByHand, complete, op, row, talk
 from tests.simulation.content import Body, Content
 from tests.simulation.disk import StoredCopy
