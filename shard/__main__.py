@@ -80,9 +80,17 @@ def _end(errors: Iterable[TallyError], *, status: int) -> NoReturn:
 
 
 async def _until_signalled(settings: ShardSettings) -> None:
-    serving = asyncio.create_task(node.run(settings))
+    stop = node.Stop()
+    serving = asyncio.create_task(node.run(settings, stop))
+
+    def signalled() -> None:
+        # In order if it serves; at once while it still waits for etcd, and the second time.
+        if stop.asked.is_set() or not stop.in_order:
+            serving.cancel()
+        stop.asked.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, signalled)
     await asyncio.wait([serving])
     if not serving.cancelled():
         serving.result()

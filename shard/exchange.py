@@ -1,7 +1,7 @@
 """The service between nodes. A handler only enqueues and hands over answers: nothing depends on the stream's life."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import grpc
@@ -9,12 +9,17 @@ import grpc.aio
 import structlog
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
+from shard.calls_wire import INCARNATION_BYTES
 from shard.engine import Engine
 from shard.hour_parts import PartOfHour, Question
 from shard.op import OP_EVENTS_MAX, Answer, SubBatch
-from tally.client.channel import CLUSTER_HEADER, SHARD_HEADER
+from shard.replication import Cloning, ReplicateStream
+from tally.client.channel import CLUSTER_HEADER, SENDER_HEADER, SHARD_HEADER
 from tally.client.counts import HourCounts
+from tally.cluster.controller import Controller
+from tally.cluster.node_calls import execute_wishes
 from tally.cluster.reader import ClusterReader
+from tally.errors import NotController, TallyError
 from tally.event import HOUR_MAX, KEY_HASH_BYTES
 from tally.hashing import Shape
 
@@ -134,10 +139,13 @@ def _malformed(wire: node_pb2.HourRead) -> PartOfHour:
 class NodeService(node_pb2_grpc.NodeServicer):
     """``tally.internal.v1.Node`` of one shard."""
 
-    def __init__(self, engine: Engine, reader: ClusterReader, shard: str) -> None:
+    def __init__(self, engine: Engine, reader: ClusterReader, controller: Controller, shard: str) -> None:
         self._engine = engine
         self._reader = reader
+        self._controller = controller
         self._shard = shard
+        self._cloning = Cloning(engine)
+        self.stopping = False
 
     async def Exchange(
         self,
@@ -166,15 +174,89 @@ class NodeService(node_pb2_grpc.NodeServicer):
             )
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, text)
 
+    async def Replicate(
+        self,
+        request_iterator: AsyncIterator[node_pb2.ReplicateRequest],
+        context: "grpc.aio.ServicerContext[Any, Any]",
+    ) -> AsyncIterator[node_pb2.ReplicateResponse]:
+        """Serve another shard's copies; see node.proto."""
+        await self._check_addressee(context)
+        stream = ReplicateStream(self._engine, _sender(context), self._slots)
+        taking = asyncio.create_task(stream.take_in(request_iterator))
+        taking.add_done_callback(stream.taking_ended)
+        try:
+            async for message in stream.answers():
+                yield message
+        finally:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
+
+    async def Clone(
+        self, request: node_pb2.CloneRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> AsyncIterator[node_pb2.CloneResponse]:
+        """Give a copy to another shard; see node.proto."""
+        await self._check_addressee(context)
+        await self._check_slots(context, [request.slot])
+        async for part in self._cloning.give(_sender(context), request):
+            yield part
+
     async def Status(
         self, request: node_pb2.StatusRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> node_pb2.StatusResponse:
-        """Tell what this shard serves; see node.proto."""
+        """Tell what this shard has and serves; see node.proto."""
         await self._check_addressee(context)
-        serving = self._engine.serving()
-        return node_pb2.StatusResponse(shard=self._shard, slots=serving.keys(), epochs=serving.values())
+        response = node_pb2.StatusResponse(shard=self._shard, stopping=self.stopping)
+        self._engine.status(response)
+        return response
 
     async def HintMap(self, request: node_pb2.HintMapRequest, context: object) -> node_pb2.HintMapResponse:
         """Read the map now; see node.proto."""
         self._reader.refresh_soon()
         return node_pb2.HintMapResponse()
+
+    async def ChangeRows(
+        self, request: node_pb2.ChangeRowsRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> node_pb2.ChangeRowsResponse:
+        """Change rows, as the controller; see node.proto."""
+        await self._check_addressee(context)
+        try:
+            return node_pb2.ChangeRowsResponse(refusals=await execute_wishes(self._controller.request, request.changes))
+        except NotController as exc:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(exc))
+        except TallyError as exc:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(exc))
+
+    async def SwitchSlots(
+        self, request: node_pb2.SwitchSlotsRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> node_pb2.SwitchSlotsResponse:
+        """Hand slots over; see node.proto."""
+        await self._check_addressee(context)
+        await self._check_slots(context, request.slots)
+        for slot, shard in zip(request.slots, request.shards, strict=False):
+            self._engine.hand_over(slot, shard)
+        return node_pb2.SwitchSlotsResponse()
+
+    async def FoundCopy(
+        self, request: node_pb2.FoundCopyRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> node_pb2.FoundCopyResponse:
+        """Begin an empty copy; see node.proto."""
+        await self._check_addressee(context)
+        await self._check_slots(context, [request.slot])
+        if len(request.incarnation) != INCARNATION_BYTES:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"an incarnation has {INCARNATION_BYTES} bytes")
+        if not await self._engine.found_copy(request.slot, request.incarnation):
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"there is a copy of slot {request.slot}")
+        return node_pb2.FoundCopyResponse()
+
+    @property
+    def _slots(self) -> int:
+        return self._reader.state.config.shape.slots
+
+    async def _check_slots(self, context: "grpc.aio.ServicerContext[Any, Any]", slots: Sequence[int]) -> None:
+        if any(slot >= self._slots for slot in slots):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"there are {self._slots} slots")
+
+
+def _sender(context: "grpc.aio.ServicerContext[Any, Any]") -> str:
+    found = dict(context.invocation_metadata() or ()).get(SENDER_HEADER, "")
+    return found if isinstance(found, str) else ""

@@ -10,12 +10,9 @@ from typing import NamedTuple
 
 from protos.tally.internal.v1 import node_pb2
 from shard.keys import Counts, cell_key
+from shard.replica.term import Term
 from shard.slot_copy import SlotCopy
 from tally.client.counts import HourCounts
-from tally.hashing import Shape, slot_of
-
-Standings = Callable[[int, int], tuple[SlotCopy | None, node_pb2.Outcome.ValueType]]
-"""(slot, epoch) -> the copy that serves it in that epoch, or None and the reason."""
 
 
 class Question(NamedTuple):
@@ -33,36 +30,45 @@ class PartOfHour(NamedTuple):
     refused: Mapping[int, node_pb2.Outcome.ValueType]
 
 
-class _Part(NamedTuple):
-    """One bucket that a read looks up."""
+class BucketRead:
+    """One bucket that somebody reads: confirmed once its copy is known to be the newest, or refused."""
 
-    bucket: int
-    key: bytes
-    copy: SlotCopy
-    epoch: int
+    __slots__ = ("_hour", "_settled", "_term", "bucket", "copy", "key", "outcome")
+
+    def __init__(self, hour: int, bucket: int, copy: SlotCopy, settled: Callable[[], None]) -> None:
+        """Wait; ``settled`` is called once, when there is an outcome."""
+        self._hour = hour
+        self._settled = settled
+        self._term: Term | None = None
+        self.bucket = bucket
+        self.copy = copy
+        self.key = b""  # Where its counts stand, once it is confirmed.
+        self.outcome = node_pb2.OUTCOME_UNSPECIFIED
+
+    def confirm(self) -> None:
+        """Note that the copy's committed counts may be told as long as its term lasts."""
+        assert self.copy.record is not None
+        self.key = cell_key(self.copy.record.generation, self._hour, self.bucket)
+        self._term = self.copy.term
+        self._settle(node_pb2.OUTCOME_OK)
+
+    def refuse(self, outcome: node_pb2.Outcome.ValueType) -> None:
+        """Note that there is no answer."""
+        self._settle(outcome)
+
+    def _settle(self, outcome: node_pb2.Outcome.ValueType) -> None:
+        assert self.outcome == node_pb2.OUTCOME_UNSPECIFIED
+        self.outcome = outcome
+        self._settled()
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the term is still the one in which it was confirmed."""
+        return self.copy.term is self._term
 
 
-class ReadPlan(NamedTuple):
-    """What one question looks up, and what it can't have."""
-
-    parts: list[_Part]
-    refused: dict[int, node_pb2.Outcome.ValueType]
-
-
-def plan_read(question: Question, shape: Shape, standings: Standings) -> ReadPlan:
-    """Find the key of each bucket that is served here."""
-    plan = ReadPlan([], {})
-    for bucket, epoch in zip(question.buckets, question.epochs, strict=True):
-        copy, outcome = standings(slot_of(question.hour, bucket, shape), epoch)
-        if copy is None:
-            plan.refused[bucket] = outcome
-        else:
-            plan.parts.append(_Part(bucket, cell_key(copy.record.generation, question.hour, bucket), copy, epoch))
-    return plan
-
-
-def sum_up(plan: ReadPlan, found: Mapping[bytes, bytes | None], standings: Standings) -> PartOfHour:
-    """Add up what was found.
+def sum_up(reads: Sequence[BucketRead], found: Mapping[bytes, bytes | None]) -> PartOfHour:
+    """Add up what was found under the keys of the buckets that were confirmed.
 
     To be called after the look at the store: what is committed by now may be told, what is under way may not.
 
@@ -70,17 +76,19 @@ def sum_up(plan: ReadPlan, found: Mapping[bytes, bytes | None], standings: Stand
         StoreCorrupt: Stored counts do not decode.
     """
     clicks = impressions = users = 0
-    for bucket, key, copy, epoch in plan.parts:
-        now_serving, outcome = standings(copy.slot, epoch)
-        if now_serving is not copy:
-            # Its term ended during the look: what it knew of ops under way says nothing of those of the next term.
-            plan.refused[bucket] = outcome if now_serving is None else node_pb2.OUTCOME_NOT_READY
-            continue
-        counts = Counts.decode(copy.before.get(key, found[key]))
-        clicks += counts.clicks
-        impressions += counts.impressions
-        users += counts.users
-    return PartOfHour(HourCounts(users, clicks, impressions), plan.refused)
+    refused: dict[int, node_pb2.Outcome.ValueType] = {}
+    for read in reads:
+        if read.outcome != node_pb2.OUTCOME_OK:
+            refused[read.bucket] = read.outcome
+        elif not read.lasts:
+            # Its term ended during the look: an op that was under way is neither committed nor lost.
+            refused[read.bucket] = node_pb2.OUTCOME_NOT_READY
+        else:
+            counts = Counts.decode(read.copy.before.get(read.key, found[read.key]))
+            clicks += counts.clicks
+            impressions += counts.impressions
+            users += counts.users
+    return PartOfHour(HourCounts(users, clicks, impressions), refused)
 
 
 def all_refused(question: Question) -> PartOfHour:

@@ -7,10 +7,13 @@
 | ``u`` generation hour bucket user | nothing: that the user was there is all |
 | ``w`` generation writer | what the writer sent last, and how that went |
 | ``k`` generation day hash | nothing: that an event with this idempotency key was counted on that day is all |
+| ``o`` generation opnum | an op of the log, for copies that missed it: see ``shard/op_log.py`` |
+| ``s`` generation | nothing: that a copy under this generation was begun, and is to be dropped at the next start |
 | ``t`` | time of the last sign of life, for a disk that has nothing else to write |
 
 Numbers are big-endian, so that keys sort by them. The generation is a number of this directory, another one for each
-copy that is made anew: dropping a copy is one range deletion, and its keys are never taken for those of the next.
+copy that is made anew: dropping a copy is one range deletion for each kind of keys, and its keys are never taken for
+those of the next. Its log goes with it: what the log of a dropped copy held may never have been committed.
 """
 
 import struct
@@ -18,13 +21,14 @@ from typing import Final, NamedTuple
 
 from tally.errors import StoreCorrupt
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 _CELL: Final = struct.Struct(">IIH")
 _COUNTS: Final = struct.Struct(">QQQ")
 _WRITER: Final = struct.Struct(">QQ16s")
-_RECORD: Final = struct.Struct(">I16sQQQ16sIQQI")
+_RECORD: Final = struct.Struct(">I16sQQQ16sIQQIQQ")
 _DAY: Final = struct.Struct(">II")
+_LOG: Final = struct.Struct(">IQ")
 
 HEARTBEAT_KEY: Final = b"t"
 
@@ -92,6 +96,8 @@ class CopyRecord(NamedTuple):
         at_ms: Time of the last op, milliseconds since the epoch; never falls.
         swept_ms: Time of the op that last removed idle writers.
         keys_day: The last day on which an idempotency key was stored; 0 for never.
+        log_from: Opnum of the first op in the log; 0: no log is kept. It and ``log_bytes`` are this copy's own.
+        log_bytes: About how much the log holds.
     """
 
     generation: int
@@ -104,6 +110,8 @@ class CopyRecord(NamedTuple):
     at_ms: int = 0
     swept_ms: int = 0
     keys_day: int = 0
+    log_from: int = 0
+    log_bytes: int = 0
 
     def encode(self) -> bytes:
         """Return the stored bytes."""
@@ -120,6 +128,12 @@ class CopyRecord(NamedTuple):
 
 RECORDS: Final = (b"c", b"d")
 """The range of all copies' records."""
+
+STAGED: Final = (b"s", HEARTBEAT_KEY)
+"""The range of all markers of copies that were begun."""
+
+CONTENT_KINDS: Final = b"huwk"
+"""What keys of a copy's content begin with: what another copy must have, too."""
 
 
 def record_key(slot: int) -> bytes:
@@ -160,3 +174,42 @@ def known_key(generation: int, day: int, key: bytes) -> bytes:
 def known_keys_before(generation: int, day: int) -> tuple[bytes, bytes]:
     """Return the range (from, up to but without) of all keys of a copy from days before ``day``."""
     return b"k" + _DAY.pack(generation, 0), b"k" + _DAY.pack(generation, day)
+
+
+def log_key(generation: int, opnum: int) -> bytes:
+    """Return where the op with number ``opnum`` stands in the log."""
+    return b"o" + _LOG.pack(generation, opnum)
+
+
+def staging_key(generation: int) -> bytes:
+    """Return the key that says that a copy under ``generation`` was begun and never installed."""
+    return b"s" + generation.to_bytes(4, "big")
+
+
+def generation_of_staging(key: bytes) -> int:
+    """Return which copy the marker at ``key`` is for."""
+    return int.from_bytes(key[1:], "big")
+
+
+def content_ranges(generation: int) -> list[tuple[bytes, bytes]]:
+    """Return the ranges (from, up to but without) of all that another copy must have, too."""
+    return [_range_of(kind, generation) for kind in CONTENT_KINDS]
+
+
+def generation_ranges(generation: int) -> list[tuple[bytes, bytes]]:
+    """Return the ranges (from, up to but without) of all keys of a copy: its content and its log."""
+    return [*content_ranges(generation), _range_of(ord("o"), generation)]
+
+
+def _range_of(kind: int, generation: int) -> tuple[bytes, bytes]:
+    return bytes([kind]) + generation.to_bytes(4, "big"), bytes([kind]) + (generation + 1).to_bytes(4, "big")
+
+
+def without_generation(key: bytes) -> bytes:
+    """Return a key of a copy as other shards know it."""
+    return key[:1] + key[5:]
+
+
+def with_generation(generation: int, key: bytes) -> bytes:
+    """Return the key of a copy here that ``without_generation`` made ``key`` of elsewhere."""
+    return key[:1] + generation.to_bytes(4, "big") + key[1:]

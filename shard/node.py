@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,31 +18,52 @@ from grpc_reflection.v1alpha import reflection
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
 from shard.analytics import AnalyticsService
+from shard.asking import Asker
 from shard.directory import DATABASE, Identity, after_look, check_identity, make_identity, read_identity
 from shard.engine import Engine
 from shard.exchange import NodeService
 from shard.keys import RECORDS
+from shard.peers import Peers
 from shard.settings import ShardSettings
 from shard.store import Store
-from tally.client.channel import SERVER_OPTIONS, open_channel
+from tally.client.channel import SERVER_OPTIONS
 from tally.client.client import RoutedClient
-from tally.cluster.config import ClusterConfig, check_kept
+from tally.cluster.config import ClusterConfig
 from tally.cluster.controller import Controller
 from tally.cluster.etcd import Etcd
 from tally.cluster.members import ControllerSeat, Member
+from tally.cluster.node_calls import NodeCalls
 from tally.cluster.reader import ClusterReader
 from tally.cluster.registration import Registration
+from tally.cluster.rows import Request
 from tally.cluster.state import ClusterState
-from tally.errors import ConfigError, StoreCorrupt, StoreFailed
+from tally.errors import ConfigError, NotController, StoreCorrupt, StoreFailed
 
 log = structlog.get_logger()
 
-HINT_TIMEOUT_S: Final = 1.0
 STOP_S: Final = 1.0
+HAND_OVER_S: Final = 5.0
+HAND_OVER_AGAIN_S: Final = 0.1
+DISK_EVERY_S: Final = 2.0
+COPIES_UP_TO: Final = 0.85  # Of the disk used: beyond it the shard takes no new copies,
+OPS_UP_TO: Final = 0.95  # and beyond this no events.
 
 
-async def run(settings: ShardSettings) -> None:
-    """Serve until cancelled; a start waits for etcd, and for the cluster to be made, as long as it takes.
+class Stop:
+    """How a shard is ended.
+
+    Attributes:
+        asked: It is to hand over what others can have, and to end.
+        in_order: It will; before that it can only be cancelled.
+    """
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.in_order = False
+
+
+async def run(settings: ShardSettings, stop: Stop) -> None:
+    """Serve until asked to stop, or until cancelled; a start waits for etcd and for the cluster to be made.
 
     Raises:
         TallyError: The shard can't start, or can't go on.
@@ -48,32 +71,21 @@ async def run(settings: ShardSettings) -> None:
     async with contextlib.AsyncExitStack() as stack:
         etcd = Etcd(settings.etcd)
         stack.push_async_callback(etcd.close)
-        reader = ClusterReader(etcd, settings.keys)
+        reader = ClusterReader(etcd, settings.keys, poll_s=min(1.0, settings.lease_s / 4))
         await reader.start(float("inf"))
         identity = own_directory(settings, reader.state.config)
         structlog.contextvars.bind_contextvars(process=f"shard {identity.shard}")
         store = await asyncio.to_thread(Store, settings.data / DATABASE)
         identity = look_inside(settings.data, identity, store)
-        engine = Engine(
-            store,
-            shard=identity.shard,
-            directory=identity.directory,
-            shape=identity.shape,
-            on_newer_epoch=reader.refresh_soon,
-            mark_founded=lambda: make_identity(settings.data, replace(identity, founded=True)),
-        )
-        stack.callback(engine.close)
-        await _Node(settings, identity, etcd, reader, engine).serve()
+        await _Node(settings, identity, etcd, reader, store).serve(stop)
 
 
 def own_directory(settings: ShardSettings, config: ClusterConfig) -> Identity:
     """Return the identity of the data directory; make it if it is new.
 
     Raises:
-        ConfigError: The cluster has more copies than this version keeps.
         DirectoryRefused: It is not this shard's, or not this cluster's.
     """
-    check_kept(config)
     found = read_identity(settings.data)
     if found is None:
         shard = settings.shard or f"shard-{secrets.token_hex(4)}"
@@ -98,20 +110,32 @@ class _Node:
     """The parts of a shard that has its data open."""
 
     def __init__(
-        self, settings: ShardSettings, identity: Identity, etcd: Etcd, reader: ClusterReader, engine: Engine
+        self, settings: ShardSettings, identity: Identity, etcd: Etcd, reader: ClusterReader, store: Store
     ) -> None:
         keys, shard = settings.keys, identity.shard
+        self._data = settings.data
         self._address = settings.address
         self._listen = settings.listen
+        self._shard = shard
         self._reader = reader
-        self._engine = engine
         self._client = RoutedClient(reader)
+        self._calls = NodeCalls(identity.cluster)
+        self._asker = Asker(reader, self._ask_controller)
+        self._peers = Peers(shard, reader, self._asker.ask)
+        self._engine = Engine(
+            store,
+            shard=shard,
+            directory=identity.directory,
+            shape=identity.shape,
+            outside=self._peers,
+            mark_founded=lambda: make_identity(settings.data, replace(identity, founded=True)),
+        )
         self._registration = Registration(
             etcd,
             keys,
             shard=shard,
             member=Member(self._address, identity.directory),
-            prove_disk=lambda: engine.prove_disk(settings.lease_s / 2),
+            prove_disk=lambda: self._engine.prove_disk(settings.lease_s / 2),
             ttl_s=settings.lease_s,
         )
         self._controller = Controller(
@@ -120,14 +144,17 @@ class _Node:
             reader,
             seat=ControllerSeat(shard, self._address),
             lease=lambda: self._registration.lease,
-            hint=self._hint_map,
+            hint=self._calls.hint_map,
+            ask_health=self._calls.ask_health,
+            give_switches=self._calls.give_switches,
         )
+        self._service = NodeService(self._engine, reader, self._controller, shard)
         self._health = health.aio.HealthServicer()
-        self._server = self._grpc_server(shard)
+        self._server = self._grpc_server()
 
-    def _grpc_server(self, shard: str) -> grpc.aio.Server:
+    def _grpc_server(self) -> grpc.aio.Server:
         server = grpc.aio.server(options=SERVER_OPTIONS)
-        node_pb2_grpc.add_NodeServicer_to_server(NodeService(self._engine, self._reader, shard), server)
+        node_pb2_grpc.add_NodeServicer_to_server(self._service, server)
         analytics_pb2_grpc.add_AnalyticsServicer_to_server(AnalyticsService(self._client), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [file.DESCRIPTOR.services_by_name for file in (analytics_pb2, node_pb2, health_pb2)]
@@ -139,8 +166,9 @@ class _Node:
             raise ConfigError("TALLY_LISTEN", self._listen, "an address of this machine with a free port") from exc
         return server
 
-    async def serve(self) -> None:
-        """Join the cluster, serve until cancelled, leave."""
+    async def serve(self, stop: Stop) -> None:
+        """Join the cluster, serve, hand over what others can have, leave."""
+        self._peers.start(self._engine)
         self._reader.on_change(self._take_map)
         self._take_map(self._reader.state)
         await self._client.start()
@@ -148,23 +176,75 @@ class _Node:
         try:
             async with asyncio.TaskGroup() as group:
                 # First of all: proving the disk, and so the lease, needs it.
-                group.create_task(self._work(), name="engine")
-                group.create_task(self._reader.run(), name="reader")
-                await self._registration.register()
-                # "Registered", not "all slots serve": else an ordered start would wait for itself.
-                for name in ("", analytics_pb2.DESCRIPTOR.services_by_name["Analytics"].full_name):
-                    await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-                log.info("shard_ready", address=self._address)
-                group.create_task(self._registration.run(), name="registration")
-                group.create_task(self._controller.run(), name="controller")
-                # The controller may be waiting for just this shard.
-                await self._hint_map(self._reader.state)
+                tasks = [
+                    group.create_task(self._work(), name="engine"),
+                    group.create_task(self._reader.run(), name="reader"),
+                    group.create_task(self._asker.run(), name="asker"),
+                    group.create_task(self._watch_disk(), name="disk"),
+                ]
+                tasks.append(group.create_task(self._take_part(), name="member"))
+                stop.in_order = True
+                await stop.asked.wait()
+                await self._hand_over()
+                for task in tasks:
+                    task.cancel()
         finally:
             await self._health.enter_graceful_shutdown()
             await self._registration.leave()
             await self._client.close()
+            await self._peers.close()
             await self._server.stop(STOP_S)
+            await self._calls.close()
+            self._engine.close()
             log.info("shard_stopped")
+
+    async def _take_part(self) -> None:
+        """Be a member, and a candidate for controller."""
+        await self._registration.register()
+        # "Registered", not "all slots serve": else an ordered start would wait for itself.
+        for name in ("", analytics_pb2.DESCRIPTOR.services_by_name["Analytics"].full_name):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        log.info("shard_ready", address=self._address)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._registration.run(), name="registration")
+            group.create_task(self._controller.run(), name="controller")
+            # The controller may be waiting for just this shard.
+            await self._calls.hint_map(self._reader.state)
+
+    async def _hand_over(self) -> None:
+        """Let others be primary before this process goes, so that nobody waits for them to notice."""
+        self._service.stopping = True
+        try:
+            async with asyncio.timeout(HAND_OVER_S):
+                while left := self._engine.leave():
+                    log.info("handing_over", slots=left)
+                    await asyncio.sleep(HAND_OVER_AGAIN_S)
+        except TimeoutError:
+            log.warning("not_handed_over", slots=left)
+
+    async def _ask_controller(self, requests: Sequence[Request]) -> None:
+        """Pass on what primaries ask for.
+
+        Raises:
+            TallyError: There is no controller, or it does not answer.
+        """
+        if self._controller.elected:
+            refusals = [refusal.reason if refusal else "" for refusal in await self._controller.request(requests)]
+        elif (seat := self._reader.state.controller) is not None:
+            address = self._reader.state.address_of(seat.shard) or seat.address
+            refusals = await self._calls.change_rows(address, seat.shard, requests)
+        else:
+            raise NotController(self._shard)
+        for request, refusal in zip(requests, refusals, strict=True):
+            if refusal:
+                log.debug("change_refused", slot=request.slot, change=request.change.name, reason=refusal)
+
+    async def _watch_disk(self) -> None:
+        while True:
+            used = await asyncio.to_thread(shutil.disk_usage, self._data)
+            share = 1 - used.free / used.total
+            self._engine.room(takes_copies=share < COPIES_UP_TO, takes_ops=share < OPS_UP_TO)
+            await asyncio.sleep(DISK_EVERY_S)
 
     async def _work(self) -> None:
         try:
@@ -177,12 +257,3 @@ class _Node:
     def _take_map(self, state: ClusterState) -> None:
         if state.map is not None:
             self._engine.take_map(state.map)
-
-    async def _hint_map(self, state: ClusterState) -> None:
-        await asyncio.gather(*(self._hint_one(member.address) for member in state.members.values()))
-
-    async def _hint_one(self, address: str) -> None:
-        async with open_channel(address) as channel:
-            stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(channel)
-            with contextlib.suppress(grpc.aio.AioRpcError):  # It reads the map within a second anyway.
-                await stub.HintMap(node_pb2.HintMapRequest(), timeout=HINT_TIMEOUT_S)

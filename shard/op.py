@@ -26,7 +26,6 @@ from shard.keys import (
     cell_key,
     known_key,
     known_keys_before,
-    record_key,
     user_key,
     writer_key,
 )
@@ -91,12 +90,12 @@ class Answer(NamedTuple):
 
 
 @dataclass(slots=True)
-class Op:
-    """What an op writes and answers.
+class Counted:
+    """What an op writes and answers: it is built of this.
 
     Attributes:
         record: The copy's record after it.
-        puts: Keys and values, written at once.
+        puts: Keys and values, written at once, together with the record; none if nothing changes.
         deletes: Keys removed in the same write.
         range_deletes: Ranges of keys removed in the same write.
         before: For each cell that it touches the stored counts from before; None where there were none.
@@ -164,32 +163,29 @@ def wants_sweep(
 
 
 def count(
-    slot: int,
     record: CopyRecord,
     batches: Sequence[Located],
     found: Mapping[bytes, bytes | None],
     *,
     now_ms: int,
     writers: Mapping[bytes, bytes] | None = None,
-) -> Op:
+) -> Counted:
     """Build the op that applies ``batches`` to a copy.
 
     Args:
-        slot: Whose copy it is.
         record: The copy's record as it is stored.
         batches: In the order in which they came.
         found: What is stored under each of ``keys_to_read``; None where nothing is.
         now_ms: This shard's clock, the same that ``keys_to_read`` was given.
         writers: All writers' rows, if ``wants_sweep``.
     """
-    return _Counting(slot, record, found, _time_ms(record, now_ms)).run(batches, writers)
+    return _Counting(record, found, _time_ms(record, now_ms)).run(batches, writers)
 
 
 class _Counting:
     """An op while it is built."""
 
-    def __init__(self, slot: int, record: CopyRecord, found: Mapping[bytes, bytes | None], at_ms: int) -> None:
-        self._slot = slot
+    def __init__(self, record: CopyRecord, found: Mapping[bytes, bytes | None], at_ms: int) -> None:
         self._record = record
         self._found = found
         self._at_ms = at_ms
@@ -202,13 +198,15 @@ class _Counting:
         self._digest = record.digest
         self._applied = False
 
-    def run(self, batches: Sequence[Located], all_writers: Mapping[bytes, bytes] | None) -> Op:
+    def run(self, batches: Sequence[Located], all_writers: Mapping[bytes, bytes] | None) -> Counted:
         """Apply all sub-batches in order."""
         idle = self._idle(all_writers or {}, {located.writer_key for located in batches})
         self._writer_count -= len(idle)
         answers = [self._apply(located) for located in batches]
         if not self._applied:
-            return Op(self._record, answers)
+            return Counted(self._record, answers)
+        # The time too: what the op removes depends on it.
+        self._digest = xxh3_128_digest(self._digest + self._at_ms.to_bytes(8, "big"))
         record = self._record._replace(
             head_epoch=self._record.epoch,
             opnum=self._record.opnum + 1,
@@ -222,9 +220,8 @@ class _Counting:
         puts.extend((key, b"") for key in sorted(self._new_users))
         puts.extend((key, b"") for key in sorted(self._new_keys))
         puts.extend((key, row.encode()) for key, row in self._writers.items())
-        puts.append((record_key(self._slot), record.encode()))
         before = {key: self._found[key] for key in self._cells}
-        return Op(record, answers, puts, idle, self._outdated_keys(), before)
+        return Counted(record, answers, puts, idle, self._outdated_keys(), before)
 
     def _idle(self, all_writers: Mapping[bytes, bytes], needed: set[bytes]) -> list[bytes]:
         limit = self._at_ms - WRITER_IDLE_MS

@@ -21,6 +21,7 @@ from rocksdict import (
     DBRecoveryMode,
     Options,
     Rdict,
+    RdictIter,
     ReadOptions,
     WriteBatch,
     WriteOptions,
@@ -97,18 +98,18 @@ class Store:
         """
         # An iterator does not keep its options alive, so both are held here.
         options = ReadOptions()
-        entries = self._db.iter(options)
-        entries.seek(start)
-        while entries.valid():
-            key = entries.key()
-            if key >= end:
-                return
-            yield key, entries.value()
-            entries.next()
+        yield from _entries(self._db.iter(options), start, end)
+
+    def snapshot(self) -> "Snapshot":
+        """Return all that was written before this call, as it is now; close it, or its memory and files are kept.
+
+        Raises:
+            StoreFailed: The store is closed.
+        """
         try:
-            entries.status()  # An iterator ends silently where it meets damage.
-        except Exception as exc:  # noqa: BLE001 - rocksdict raises plain exceptions.
-            _raise(exc)
+            return Snapshot(self._db)
+        except Exception as exc:
+            raise StoreFailed(_reason(exc)) from exc
 
     def write(self, groups: Iterable[Changes]) -> None:
         """Write each group atomically, in order; not durable yet. Waits out a stall of up to ``STALL_MAX_S``.
@@ -167,6 +168,64 @@ class Store:
     def close(self) -> None:
         """Flush and close."""
         self._db.close()
+
+
+class Snapshot:
+    """The store as it was at one moment. May be used in any thread, by one at a time.
+
+    It is an iterator, which sees what was there when it was made, and nothing else. The snapshots of rocksdict 0.3.29
+    are of no use: an iterator over one of them sees what was written between the two.
+
+    While it is open, files that were compacted away stay on the disk, and a store that is closed stays locked.
+    """
+
+    def __init__(self, db: Rdict) -> None:
+        self._options = ReadOptions()  # Held: an iterator does not keep it alive.
+        # What is read once only drives nothing out that is read often. The binding's types forget the argument.
+        self._options.fill_cache(False)  # type: ignore[call-arg]
+        self._iterator: RdictIter | None = db.iter(self._options)
+        self._scans = 0
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield keys and values from ``start`` up to, without, ``end``; only the scan that began last may go on.
+
+        Raises:
+            StoreCorrupt: The range can't be read to its end.
+        """
+        assert self._iterator is not None, "closed"
+        self._scans += 1
+        this_one = self._scans
+        for entry in _entries(self._iterator, start, end):
+            yield entry
+            assert self._iterator is not None, "closed"
+            assert self._scans == this_one, "another scan has moved the iterator"
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of a key, None where there is none; ends a scan that is under way.
+
+        Raises:
+            StoreCorrupt: It can't be read.
+        """
+        return next((value for _, value in self.scan(key, key + b"\0")), None)
+
+    def close(self) -> None:
+        """Let go of what was kept; safe to repeat. A scan that is under way keeps it until that is closed too."""
+        self._iterator = None
+
+
+def _entries(iterator: RdictIter, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what an iterator finds from ``start`` up to, without, ``end``."""
+    iterator.seek(start)
+    while iterator.valid():
+        key = iterator.key()
+        if key >= end:
+            return
+        yield key, iterator.value()
+        iterator.next()
+    try:
+        iterator.status()  # An iterator ends silently where it meets damage.
+    except Exception as exc:  # noqa: BLE001 - rocksdict raises plain exceptions.
+        _raise(exc)
 
 
 def _options() -> Options:

@@ -58,6 +58,19 @@ class InDoubt(TallyError):
         return "the event was sent, but not acknowledged in time"
 
 
+class NotController(TallyError):
+    """The asked shard is not the controller, or is it no more; look who is, and ask there."""
+
+    retryable = True
+
+    def __init__(self, shard: str) -> None:
+        super().__init__(shard)
+        self.shard = shard
+
+    def __str__(self) -> str:
+        return f"shard {self.shard} is not the controller"
+
+
 class EtcdUnavailable(TallyError):
     """No etcd endpoint gave an answer in time. A write may or may not have happened: read before you repeat it."""
 

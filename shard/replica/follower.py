@@ -26,7 +26,6 @@ def raise_epoch(stored: Stored, epoch: int, effects: Effects) -> Stored:
 def apply(stored: Stored, op: Op, effects: Effects) -> Stored:
     """Store the op that follows the head."""
     assert op.previous == stored.head.name
-    assert op.body is not None
     effects.writes.append(Apply(op))
     return stored._replace(head=op)
 

@@ -32,6 +32,16 @@ class Joiner:
         """A call of this copy's own is open: it acknowledges nothing."""
         return self._open is not None
 
+    @property
+    def call(self) -> int:
+        """The call that is open; 0: none."""
+        return self._open.call if self._open is not None else 0
+
+    def progress(self, call: int, now: float) -> None:
+        """Note that a part of the answer came: the call is given its time anew."""
+        if self._open is not None and self._open.call == call:
+            self._open = self._open._replace(since=now)
+
     def heard(self, now: float) -> None:
         """Note that the primary knows this copy."""
         self._again_at = now + SILENCE_S

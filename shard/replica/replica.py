@@ -10,7 +10,7 @@
 A row older than the one held, or below the stored epoch, is ignored (rules 1 and 4).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 
 from protos.tally.internal.v1 import node_pb2
@@ -85,6 +85,11 @@ class Replica:
     def _is_member(self, row: SlotRow) -> bool:
         return self.stored.complete and row.in_sync.get(self._me) == self.stored.incarnation
 
+    def found(self, incarnation: str) -> None:
+        """Note that an empty copy was made here, and flushed."""
+        assert not self.stored.complete
+        self.stored = Stored(incarnation, complete=True)
+
     def see_row(self, row: SlotRow, *, wished: bool, now: float, effects: Effects) -> None:
         """Take a row of the map, and whether this shard is wished to join."""
         if row.epoch < self.stored.epoch or (self.row is not None and row.epoch < self.row.epoch):
@@ -103,12 +108,12 @@ class Replica:
             self.term = Term(self._me, row, self._calls, now)
         self.tick(now, effects)
 
-    def submit(self, token: Token, now: float, effects: Effects) -> None:
-        """Take a sub-batch."""
+    def submit(self, tokens: Sequence[Token], now: float, effects: Effects) -> None:
+        """Take sub-batches, in order."""
         if self.term is None:
-            effects.now.append(Refuse((token,), self._not_serving()))
+            effects.now.append(Refuse(tuple(tokens), self._not_serving()))
         else:
-            self.term.submit(token, effects)
+            self.term.submit(tokens, effects)
             self.tick(now, effects)
 
     def read(self, token: Token, now: float, effects: Effects) -> None:
@@ -123,10 +128,10 @@ class Replica:
         named = self.row is not None and self.row.primary == self._me
         return node_pb2.OUTCOME_NOT_READY if named else node_pb2.OUTCOME_NOT_OWNER
 
-    def built(self, op: Op | None, now: float, effects: Effects) -> None:
-        """Take the op that ``Build`` asked for."""
+    def built(self, op: Op | None, now: float, effects: Effects, *, left: Sequence[Token] = ()) -> None:
+        """Take the op that ``Build`` asked for; ``left``: the last of its sub-batches, which found no room in it."""
         assert self.term is not None
-        self.stored = self.term.built(self.stored, op, now, effects)
+        self.stored = self.term.built(self.stored, op, now, effects, left=left)
 
     def receive(self, sender: str, call: int, message: Message, now: float, effects: Effects) -> None:
         """Take another copy's call."""
@@ -163,6 +168,22 @@ class Replica:
         elif self.term is not None:
             self.term.answered(shard, call, answer, now)
         self.tick(now, effects)
+
+    @property
+    def restless(self) -> bool:
+        """Time alone may change something: ``tick`` is to be called now and then."""
+        if self.term is not None:
+            return not self.term.quiet
+        return self._wished or self._named_primary()
+
+    @property
+    def joining_call(self) -> int:
+        """The Clone call of this copy that is open; 0: none."""
+        return self._joiner.call
+
+    def progress(self, call: int, now: float) -> None:
+        """Note that a part of the answer to a Clone call came."""
+        self._joiner.progress(call, now)
 
     def failed(self, shard: str, call: int, now: float, effects: Effects, *, refused: bool) -> None:
         """Accept that a call of this copy has no answer; ``refused``: its machine refuses connections."""

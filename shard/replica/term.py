@@ -11,7 +11,7 @@ Before SERVING there is no write, no read, no "duplicate", no clone and no add. 
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from typing import Final
 
@@ -77,6 +77,7 @@ class _Peer:
         "pause_s",
         "refused",
         "resend_at",
+        "round_failed_at",
         "since",
         "unanswered",
     )
@@ -90,6 +91,7 @@ class _Peer:
         self.resend_at = now
         self.since = now  # When it was last heard of, or first called in vain.
         self.refused = False
+        self.round_failed_at: float | None = None  # Since when it answers no Confirm.
         # Of joiners only: the ops that it has still to acknowledge, in order, and how the queue is paced for that.
         self.behind: deque[Op] = deque()
         self.acks = 0  # Since the last op was built.
@@ -125,18 +127,39 @@ class Term:
         self._built_at = now
         self._readers: list[Token] = []
         self._round: _Round | None = None
+        self._round_at = 0.0  # Not before: the last one failed.
         self._changes: dict[str, tuple[Change, str]] = {}  # Shard -> what is asked of the controller.
         self._ask_at = 0.0
         self._switch: tuple[str, float] | None = None  # To whom, and until when the queue is held.
 
+    @property
+    def quiet(self) -> bool:
+        """It serves, and time alone changes nothing."""
+        return self.phase is Phase.SERVING and not (
+            self._queue
+            or self._readers
+            or self._round
+            or self._under_way
+            or self._joiners
+            or self._asked
+            or self._changes
+            or self._switch
+            or self._clones
+        )
+
+    @property
+    def keeps_ops(self) -> bool:
+        """Others need the ops of this term, now or when they catch up."""
+        return bool(self._members or self._joiners or self._asked)
+
     # What comes in.
 
-    def submit(self, token: Token, effects: Effects) -> None:
-        """Take a sub-batch; it is answered when its op is committed, or when the term ends."""
+    def submit(self, tokens: Sequence[Token], effects: Effects) -> None:
+        """Take sub-batches; they are answered when their op is committed, or when the term ends."""
         if self.phase is Phase.SERVING and len(self.row.in_sync) >= self.row.min_copies:
-            self._queue.append(token)
+            self._queue.extend(tokens)
         else:
-            effects.now.append(Refuse((token,), node_pb2.OUTCOME_NOT_READY))
+            effects.now.append(Refuse(tuple(tokens), node_pb2.OUTCOME_NOT_READY))
 
     def read(self, token: Token, effects: Effects) -> None:
         """Take a reader; a confirm round that begins after it arrived must succeed first."""
@@ -199,11 +222,12 @@ class Term:
 
     def _confirmed(self, shard: str, call: int, answer: Answer) -> None:
         assert self._round is not None
+        peer = self._peer(shard)
+        assert peer is not None
         if answer.verdict is Verdict.OK:
+            peer.round_failed_at = None
             del self._round.calls[call]
         else:
-            peer = self._peer(shard)
-            assert peer is not None
             self._change(shard, peer)  # The round stays open: only a new term settles it.
 
     def failed(self, shard: str, call: int, now: float, *, refused: bool) -> None:
@@ -212,10 +236,19 @@ class Term:
             # Begin it again, for the same readers and for those who came since.
             self._readers = self._round.tokens + self._readers
             self._round = None
+            self._round_at = now + RESEND_S
+            self._round_failed(shard, now, refused=refused)
         peer = self._peer(shard)
         if peer is not None and peer.call == call:
             peer.call, peer.refused = 0, refused
             peer.resend_at = now + RESEND_S
+
+    def _round_failed(self, shard: str, now: float, *, refused: bool) -> None:
+        peer = self._peer(shard)
+        if peer is not None:
+            peer.refused = refused
+            if peer.round_failed_at is None:
+                peer.round_failed_at = now
 
     # What is to be done.
 
@@ -260,7 +293,7 @@ class Term:
         if self._under_way is None:
             self._between_ops(stored, now, effects)
         self._forward(stored, now, effects)
-        self._confirm_round(effects)
+        self._confirm_round(now, effects)
 
     def _between_ops(self, stored: Stored, now: float, effects: Effects) -> None:
         for shard, (call, message) in self._clones.items():
@@ -295,16 +328,21 @@ class Term:
             if shard not in self._asked
         )
 
-    def built(self, stored: Stored, op: Op | None, now: float, effects: Effects) -> Stored:
+    def built(
+        self, stored: Stored, op: Op | None, now: float, effects: Effects, *, left: Sequence[Token] = ()
+    ) -> Stored:
         """Take the op that was asked for with ``Build``; None if its sub-batches change nothing."""
         assert self.phase is Phase.SERVING
         assert self._under_way is None
+        self._queue.extendleft(reversed(left))
         if op is None:
             effects.later.append(Commit())
             return stored
         assert op.previous == stored.head.name
         self._under_way, self._built_at = op, now
         stored = apply(stored, op, effects)
+        for peer in self._required().values():
+            peer.since = now  # Nothing was expected of it before.
         for shard, peer in list(self._joiners.items()):
             peer.behind.append(op)
             peer.acks = 0
@@ -325,11 +363,11 @@ class Term:
             if peer.behind:
                 self._call(shard, peer, Forward(self.row.epoch, peer.incarnation, peer.behind[0]), now, effects)
 
-    def _confirm_round(self, effects: Effects) -> None:
+    def _confirm_round(self, now: float, effects: Effects) -> None:
         if self._round is not None and not self._round.calls:
             effects.later.append(Tell(tuple(self._round.tokens)))
             self._round = None
-        if self._round is None and self._readers:
+        if self._round is None and self._readers and now >= self._round_at:
             self._round = _Round(self._readers)
             self._readers = []
             for shard, peer in self._required().items():
@@ -351,6 +389,8 @@ class Term:
     def _look_after(self, now: float, effects: Effects) -> None:
         """Ask for the removal of who is silent, forget joiners that are, and repeat what was asked for."""
         for shard, peer in self._required().items():
+            if peer.round_failed_at is not None and now - peer.round_failed_at > REFUSED_S:
+                self._change(shard, peer)  # Readers wait for it in vain; a call has taken its time already.
             if peer.call == 0 and now >= peer.resend_at and not self._lacks(peer):
                 peer.since = now  # Nothing is expected of it.
             elif now - peer.since > (REFUSED_S if peer.refused else SILENT_S) and self._lacks(peer):

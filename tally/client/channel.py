@@ -39,11 +39,26 @@ SERVER_OPTIONS: Final[Sequence[tuple[str, int]]] = [
 
 CLUSTER_HEADER: Final = "tally-cluster"
 SHARD_HEADER: Final = "tally-shard"
+SENDER_HEADER: Final = "tally-sender"
 
 
-def peer_metadata(cluster: str, shard: str) -> grpc.aio.Metadata:
-    """Return what tells a shard whom a call is meant for: the uuid of the cluster, and the shard's id."""
-    return grpc.aio.Metadata((CLUSTER_HEADER, cluster), (SHARD_HEADER, shard))
+def peer_metadata(cluster: str, shard: str, sender: str = "") -> grpc.aio.Metadata:
+    """Return what tells a shard whom a call is meant for, and from whom it is if that is a shard.
+
+    Args:
+        cluster: The uuid of the cluster.
+        shard: The id of the shard that is meant.
+        sender: The id of the shard that calls.
+    """
+    metadata = grpc.aio.Metadata((CLUSTER_HEADER, cluster), (SHARD_HEADER, shard))
+    if sender:
+        metadata.add(SENDER_HEADER, sender)
+    return metadata
+
+
+def is_refused_connection(error: grpc.aio.AioRpcError) -> bool:
+    """Tell whether nobody listens at the address: the process is gone."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and "Connection refused" in (error.details() or "")
 
 
 def open_channel(address: str) -> grpc.aio.Channel:

@@ -11,6 +11,7 @@ import structlog
 
 from protos.tally.internal.v1 import node_pb2
 from tally.client import readiness
+from tally.client.channel import peer_metadata
 from tally.client.counts import HourCounts
 from tally.client.link import ShardLink
 from tally.client.reading import Reading
@@ -22,6 +23,8 @@ from tally.event import Event
 log = structlog.get_logger()
 
 TICK_S: Final = 0.05
+
+Link = ShardLink[node_pb2.ExchangeRequest, node_pb2.ExchangeResponse]
 
 
 class MapSource(Protocol):
@@ -71,7 +74,7 @@ class RoutedClient:
         self._reading = Reading(
             lambda: source.state, readers_max=reads_waiting, wake=self._wake, reread_map=source.refresh_soon
         )
-        self._links: dict[str, tuple[ShardLink, asyncio.Task[None]]] = {}
+        self._links: dict[str, tuple[Link, asyncio.Task[None]]] = {}
         self._timer: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -158,20 +161,21 @@ class RoutedClient:
         link.wake()
         return True
 
-    def _link(self, shard: str) -> ShardLink | None:
+    def _link(self, shard: str) -> Link | None:
         held = self._links.get(shard)
         if held is not None:
             return held[0]
         address = self._source.state.address_of(shard)
         if address is None:
             return None  # It registered after our last look at etcd.
-        link = ShardLink(
+        link: Link = ShardLink(
             shard,
             address,
-            cluster=self._source.state.config.uuid,
+            method=lambda stub: stub.Exchange,
+            metadata=peer_metadata(self._source.state.config.uuid, shard),
             fill=lambda: self._fill(shard),
             on_response=self._on_response,
-            on_broken=lambda: self._link_broken(shard),
+            on_broken=lambda _: self._link_broken(shard),
         )
         self._links[shard] = (link, asyncio.create_task(link.run(), name=f"link to {shard}"))
         return link
@@ -190,6 +194,7 @@ class RoutedClient:
             self._reading.answer(hour_answer, now)
 
     def _link_broken(self, shard: str) -> None:
+        self._source.refresh_soon()  # Another may be primary of its slots by now.
         now = self._loop.time()
         self._writing.link_broken(shard, now)
         self._reading.link_broken(shard, now)

@@ -2,24 +2,24 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any, Generic, TypeVar
 
 import grpc
 import grpc.aio
 import structlog
 
-from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
-from tally.client.channel import open_channel, peer_metadata
+from protos.tally.internal.v1 import node_pb2_grpc
+from tally.client.channel import is_refused_connection, open_channel
 from tally.client.jitter import jitter
 from tally.client.outbox import backoff_s
 
 log = structlog.get_logger()
 
-if TYPE_CHECKING:
-    _Call = grpc.aio.StreamStreamCall[node_pb2.ExchangeRequest, node_pb2.ExchangeResponse]
+Request = TypeVar("Request")
+Response = TypeVar("Response")
 
 
-class ShardLink:
+class ShardLink(Generic[Request, Response]):
     """Sends what ``fill`` gives, hands over what comes back, and connects again when the stream breaks."""
 
     def __init__(
@@ -27,27 +27,31 @@ class ShardLink:
         shard: str,
         address: str,
         *,
-        cluster: str,
-        fill: Callable[[], node_pb2.ExchangeRequest | None],
-        on_response: Callable[[node_pb2.ExchangeResponse], None],
-        on_broken: Callable[[], None],
+        method: "Callable[[node_pb2_grpc.NodeAsyncStub], Callable[..., Any]]",
+        metadata: grpc.aio.Metadata,
+        fill: Callable[[], Request | None],
+        on_response: Callable[[Response], None],
+        on_broken: Callable[[bool], None],
     ) -> None:
         """Prepare a link; ``run`` connects it.
 
         Args:
             shard: The shard's id.
             address: Its ``host:port``.
-            cluster: The uuid of the cluster; at a reused address another one may answer, and must refuse.
+            method: Which streaming call of the shard to use.
+            metadata: Says for whom it is meant; at a reused address another shard may answer, and must refuse.
             fill: Called when the stream can take a message; None when there is nothing to send.
             on_response: Called with each message that comes back.
-            on_broken: Called when the stream broke: nothing that was sent and not answered will be answered.
+            on_broken: Called when the stream broke: nothing that was sent and not answered will be answered. True: its
+                machine refuses connections.
         """
         self.shard = shard
         self.address = address
         self._fill = fill
         self._on_response = on_response
         self._on_broken = on_broken
-        self._metadata = peer_metadata(cluster, shard)
+        self._method = method
+        self._metadata = metadata
         self._answered = False
         self._something_to_send = asyncio.Event()
         self._channel = open_channel(address)
@@ -64,18 +68,18 @@ class ShardLink:
             while True:
                 await self._something_to_send.wait()
                 self._answered = False
-                await self._one_stream()
+                refused = await self._one_stream()
                 failures = 1 if self._answered else failures + 1
                 if failures == 1:
                     log.info("shard_link_broken", shard=self.shard, address=self.address)
-                self._on_broken()
+                self._on_broken(refused)
                 await asyncio.sleep(backoff_s(failures, jitter()))
         finally:
             await self._channel.close()
 
-    async def _one_stream(self) -> None:
-        """Use one stream until it breaks, or until either direction fails."""
-        call = self.stub.Exchange(metadata=self._metadata)
+    async def _one_stream(self) -> bool:
+        """Use one stream until it breaks, or until either direction fails; return whether nobody listens there."""
+        call = self._method(self.stub)(metadata=self._metadata)
         both = [asyncio.create_task(self._send(call)), asyncio.create_task(self._receive(call))]
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -84,24 +88,26 @@ class ShardLink:
                 task.cancel()
             call.cancel()
             ends = await asyncio.gather(*both, return_exceptions=True)
+        refused = False
         for end in ends:
             if isinstance(end, grpc.aio.AioRpcError):
                 self._log_refusal(end)
+                refused = refused or is_refused_connection(end)
             elif isinstance(end, Exception) and not isinstance(end, asyncio.InvalidStateError):
                 # A bug of ours or of the shard's; the way to the shard must outlive it.
                 log.error("shard_link_failed", shard=self.shard, exc_info=end)
+        return refused
 
     def _log_refusal(self, error: grpc.aio.AioRpcError) -> None:
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
             log.warning("shard_is_another", shard=self.shard, address=self.address, reason=error.details())
 
-    async def _receive(self, call: "_Call") -> None:
+    async def _receive(self, call: Any) -> None:
         while (response := await call.read()) is not grpc.aio.EOF:
-            assert isinstance(response, node_pb2.ExchangeResponse)
             self._answered = True
             self._on_response(response)
 
-    async def _send(self, call: "_Call") -> None:
+    async def _send(self, call: Any) -> None:
         while True:
             self._something_to_send.clear()
             while (request := self._fill()) is not None:

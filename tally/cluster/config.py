@@ -115,16 +115,6 @@ class ClusterConfig:
         return [f"{name} is {_plain(have)}, not {_plain(want)}" for name, have, want in pairs if have != want]
 
 
-def check_kept(config: ClusterConfig) -> None:
-    """Refuse more copies than shards of this version keep.
-
-    Raises:
-        ConfigError: The plan knows several copies, the shards do not yet.
-    """
-    if config.copies != 1:
-        raise ConfigError("copies", config.copies, "1 (this version keeps one copy of each slot)")
-
-
 def parse_object(text: bytes | str, key: str) -> dict[str, Any]:
     """Parse a JSON object that stands at ``key`` in etcd.
 

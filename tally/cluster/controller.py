@@ -1,30 +1,60 @@
-"""Runs inside every shard: one of them is elected, plans, and alone writes the map.
+"""Runs inside every shard: one of them is elected, plans, executes what primaries ask for, and alone writes the map.
 
-Invariant: a map is written only on the map that was planned from, and only while the seat is the one that we took.
-So a controller that was deposed without noticing changes nothing.
+Invariants:
+  * a map is written only on the map that it was made from, and only while the seat is the one that we took: so a
+    controller that was deposed without noticing changes nothing;
+  * one transaction is under way at a time; requests come first, then a plan that is due, so neither starves the other;
+  * a caller is told "executed" only after the transaction was acknowledged.
 
-What to write is decided in ``plan.py``; here is only the seat and the transaction.
+What to write is decided in ``plan.py`` and ``row_requests.py``; here is only the seat and the transaction.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from tally.cluster.etcd import CreateRevision, Delete, Etcd, ModRevision, Put
+from tally.cluster.health import Memory
+from tally.cluster.health_calls import HEALTH_S, AskHealth, HealthCalls
+from tally.cluster.hints import GiveSwitches, MapHints, SwitchHints, by_primary
 from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat
-from tally.cluster.plan import next_map
+from tally.cluster.plan import next_step
 from tally.cluster.reader import ClusterReader
+from tally.cluster.row_requests import Answers, WaitingCalls, outcome_of
+from tally.cluster.rows import Refusal, Request
 from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
 from tally.cluster.trouble import Trouble
-from tally.errors import TallyError
+from tally.errors import EtcdUnavailable, NotController, TallyError, Unavailable
 
 log = structlog.get_logger()
 
-_HINT_S: Final = 2.0
+PLAN_GAP_S: Final = 0.05  # Between two plans, however much happens: a plan looks at every row.
+_ATTEMPTS: Final = 5
+_RETRY_S: Final = 0.1
+_NOT_PLANNED: Final = "it is not known yet how many shards live"
+_HELD: Final = "too few shards live"
+
+
+@dataclass(slots=True)
+class _Term:
+    """What a controller knows from its election on; a new one begins with nothing.
+
+    Attributes:
+        seat_revision: ``create_revision`` of the seat that we took; 0: none.
+        memory: From the last plan.
+        barred: Why nobody is taken out or promoted on request; "" if nothing speaks against it.
+        notes: Of the last plan.
+    """
+
+    seat_revision: int = 0
+    memory: Memory | None = None
+    barred: str = _NOT_PLANNED
+    notes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Controller:
@@ -39,6 +69,8 @@ class Controller:
         seat: ControllerSeat,
         lease: Callable[[], int],
         hint: Callable[[ClusterState], Awaitable[None]],
+        ask_health: AskHealth,
+        give_switches: GiveSwitches,
         period_s: float = 1.0,
     ) -> None:
         """Prepare; ``run`` takes part.
@@ -50,6 +82,8 @@ class Controller:
             seat: What to write into the controller's key when elected.
             lease: Returns the present lease of this shard's registration, 0 without one.
             hint: Told of each new map, to push it to the shards; they read it by themselves if that fails.
+            ask_health: Asks one shard, by name and address, how it is; None if it is silent.
+            give_switches: Asks the primary at an address, of that name, to hand slots over: slot -> to whom.
             period_s: How often to look when nothing changes.
         """
         self._etcd = etcd
@@ -59,32 +93,100 @@ class Controller:
         self._lease = lease
         self._hint = hint
         self._period_s = period_s
-        self._seat_revision = 0  # create_revision of the seat that we took; 0: none.
+        self._term = _Term()
+        self._waiting = WaitingCalls()
+        self._health = HealthCalls(ask_health, self._plan_soon)
+        self._map_hints = MapHints(self._give_hint)
+        self._switches = SwitchHints(give_switches, period_s)
+        self._planned_at = float("-inf")  # When the last plan was begun.
+        self._plan_at = float("-inf")  # When the next one is due.
         self._wake = asyncio.Event()
+        self._ask_now = asyncio.Event()
         self._trouble = Trouble("controller")
-        reader.on_change(lambda _: self._wake.set())
+        reader.on_change(self._state_changed)
 
     @property
     def elected(self) -> bool:
         """Whether the seat is ours, as far as this process knows."""
-        return self._seat_revision != 0 and self._reader.state.controller_revision == self._seat_revision
+        revision = self._term.seat_revision
+        return revision != 0 and self._reader.state.controller_revision == revision
 
     async def run(self) -> None:
         """Take part until cancelled; the reader must have been started."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ask_for_health(), name="health calls")
+                group.create_task(self._work(), name="plans and requests")
+        finally:
+            self._term = _Term()  # Who asks from now on is refused; nobody would answer.
+            for call in self._waiting.take_all():
+                call.fail(NotController(self._seat.shard))
+            await self._map_hints.close()
+            await self._switches.close()
+            await self._health.close()
+
+    async def request(self, requests: Sequence[Request]) -> list[Refusal | None]:
+        """Execute what primaries ask for (rule 11); with others who ask at the same time, in one transaction.
+
+        Returns:
+            One answer for each request, in their order: None if it was executed, and is in etcd.
+
+        Raises:
+            NotController: Not elected, or not any more; what was asked for may have been executed.
+            Overloaded: Too many wait; nothing was executed.
+            TallyError: etcd does not answer; what was asked for may have been executed.
+        """
+        if not self.elected:
+            raise NotController(self._seat.shard)
+        if not requests:
+            return []
+        call = self._waiting.add(requests, self._now())
+        self._wake.set()
+        return await call.answered()
+
+    # When to do something.
+
+    async def _work(self) -> None:
+        """Do what is due, one thing at a time."""
         while True:
-            self._wake.clear()
-            try:
-                await self._round()
-            except TallyError as exc:
-                # A transaction without an answer too: the next round reads all afresh before it plans.
-                self._trouble.met(exc)
-            else:
-                self._trouble.over()
-            try:
-                async with asyncio.timeout(self._period_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            while not self._waiting and (left_s := self._plan_at - self._now()) > 0:
+                self._wake.clear()
+                await _wait(self._wake, left_s)
+            if self._waiting:
+                await self._execute_some()
+            if self._now() >= self._plan_at:
+                self._planned_at = self._now()
+                self._plan_at = self._planned_at + self._period_s
+                try:
+                    await self._round()
+                except TallyError as exc:
+                    # A transaction without an answer too: the next round reads all afresh before it plans.
+                    self._trouble.met(exc)
+                else:
+                    self._trouble.over()
+
+    def _plan_soon(self) -> None:
+        self._plan_at = min(self._plan_at, self._planned_at + PLAN_GAP_S)
+        self._wake.set()
+
+    def _state_changed(self, state: ClusterState) -> None:
+        self._plan_soon()
+        if self._health.answers.missing(state.members):
+            self._ask_now.set()
+
+    async def _ask_for_health(self) -> None:
+        while True:
+            self._ask_now.clear()
+            if self.elected:
+                members = self._reader.state.members
+                self._health.ask_all({shard: member.address for shard, member in members.items()})
+            await _wait(self._ask_now, HEALTH_S)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    # The election.
 
     async def _round(self) -> None:
         held = self._reader.state.controller
@@ -94,9 +196,7 @@ class Controller:
         if state.controller is None:
             await self._take_seat()
         elif self.elected:
-            wanted = next_map(state)
-            if wanted is not None:
-                await self._write_map(wanted, state)
+            await self._plan(state)
         elif state.controller.shard == self._seat.shard:
             await self._clear_seat(state.controller_revision)
 
@@ -108,7 +208,11 @@ class Controller:
             [CreateRevision(self._keys.controller, 0)], [Put(self._keys.controller, self._seat.to_json(), lease)]
         )
         if taken.ok:
-            self._seat_revision = taken.revision
+            self._term = _Term(taken.revision)
+            self._health.forget()
+            # The reader may have seen the seat already, and then tells nothing new.
+            self._plan_soon()
+            self._ask_now.set()
             log.info("controller_elected", shard=self._seat.shard, revision=taken.revision)
         self._reader.refresh_soon()
 
@@ -122,23 +226,92 @@ class Controller:
         log.info("controller_seat_cleared", shard=self._seat.shard, revision=revision)
         self._reader.refresh_soon()
 
-    async def _write_map(self, wanted: SlotMap, state: ClusterState) -> None:
+    # Plans and requests.
+
+    async def _plan(self, state: ClusterState) -> None:
+        """Plan once, and do what was planned."""
+        term = self._term
+        now = self._now()
+        if state.map is not None and self._health.answers.unknown(state.members, now):
+            return  # Else who was not asked would look dead; each is asked within a second.
+        # In a thread: where the slots of a large cluster are to be takes a second to compute.
+        plan = await asyncio.to_thread(next_step, state, self._health.answers.believed(now), now, term.memory)
+        term.memory = plan.memory
+        if state.map is not None:
+            term.barred = _HELD if plan.held else ""
+        if plan.notes.keys() != term.notes.keys():
+            log.info("controller_planned", shard=self._seat.shard, **plan.notes)
+        term.notes = plan.notes
+        if plan.map is not None and not await self._write_map(plan.map, state, **plan.notes):
+            return
+        slot_map = plan.map or state.map
+        if slot_map is not None:
+            for primary, switches in by_primary(slot_map, plan.switches).items():
+                address = state.address_of(primary)
+                if address is not None:
+                    self._switches.give(primary, address, switches)
+
+    async def _execute_some(self) -> None:
+        """Execute what waits, as much as goes into one transaction, and answer."""
+        await asyncio.sleep(self._waiting.gather_s(self._now()))
+        calls = self._waiting.take()
+        try:
+            answers = list(await self._execute([request for call in calls for request in call.requests]))
+            for call in calls:
+                count = len(call.requests)
+                call.settle(answers[:count])
+                del answers[:count]
+        except TallyError as exc:
+            if not isinstance(exc, NotController):
+                self._trouble.met(exc)
+            for call in calls:
+                call.fail(exc)
+        finally:
+            for call in calls:  # Only if we are cancelled: nobody is to wait for ever.
+                call.fail(NotController(self._seat.shard))
+
+    async def _execute(self, requests: Sequence[Request]) -> Answers:
+        failure: TallyError = Unavailable("the map changed whenever it was to be written")
+        for _ in range(_ATTEMPTS):
+            try:
+                # After a transaction without an answer too: what it did after all is refused now, its epoch is over.
+                state = await self._reader.refresh()
+                if not self.elected:
+                    raise NotController(self._seat.shard)
+                outcome = outcome_of(state, requests, barred=self._term.barred)
+                executed = outcome.answers.count(None)
+                if outcome.map is None or await self._write_map(outcome.map, state, requests_executed=executed):
+                    return outcome.answers
+            except EtcdUnavailable as exc:
+                failure = exc
+                await asyncio.sleep(_RETRY_S)
+        raise failure
+
+    async def _write_map(self, wanted: SlotMap, state: ClusterState, **notes: int) -> bool:
+        """Write a map that was made from ``state``; return False if somebody else has written, or taken the seat."""
+        assert self._term.seat_revision != 0  # As a guard, 0 would mean that nobody has the seat.
         written = await self._etcd.commit(
             [
-                CreateRevision(self._keys.controller, self._seat_revision),
+                CreateRevision(self._keys.controller, self._term.seat_revision),
                 ModRevision(self._keys.map, state.map_revision),
             ],
             [Put(self._keys.map, wanted.to_json())],
         )
         if not written.ok:
             log.warning("map_not_written", shard=self._seat.shard, seen_revision=state.map_revision)
-            return
-        log.info("map_written", revision=written.revision, slots_per_primary=dict(wanted.slots_per_primary()))
-        await self._give_hint(await self._reader.refresh())
+            return False
+        log.info("map_written", revision=written.revision, slots_per_primary=dict(wanted.slots_per_primary()), **notes)
+        self._map_hints.give()
+        return True
 
-    async def _give_hint(self, state: ClusterState) -> None:
-        try:
-            async with asyncio.timeout(_HINT_S):
-                await self._hint(state)
-        except Exception as exc:  # noqa: BLE001 - Whatever it was, the shards read the map by themselves.
-            log.warning("map_hint_failed", reason=repr(exc))
+    async def _give_hint(self) -> None:
+        await self._hint(await self._reader.refresh())
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait for ``event``, not longer than ``timeout_s``."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return

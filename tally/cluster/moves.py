@@ -5,7 +5,7 @@
 | a shard of the target is not in the set | a wish that it joins, within limits; a dead one joins when it is back |
 | a wish that came true, or is not of the target | withdrawn |
 | the primary is not the target's, which is fit and not shunned | a switch, asked for by the primary itself |
-| the primary stops | a switch to whoever is fit |
+| the primary stops | a switch to whoever is fit; all of these at once, for the shard will not wait long |
 | all of the target are in the set and live, and more are in it | one more is taken out, never the primary |
 | ``min_copies`` does not fit to the config and the members | it is set |
 
@@ -105,7 +105,7 @@ class _Wishes:
 
 
 def switches(sight: Sight, rows: Sequence[SlotRow], target: Target) -> dict[int, str]:
-    """Return which primaries should hand over, and to whom: those of shards that stop first, then some in turn."""
+    """Return which primaries should hand over, and to whom: all those of shards that stop, and some others."""
     chooser = Chooser(sight, rows, target)
     urgent: list[tuple[int, str]] = []
     others: list[tuple[int, str]] = []
@@ -122,4 +122,4 @@ def switches(sight: Sight, rows: Sequence[SlotRow], target: Target) -> dict[int,
             others.append((slot, wanted))
     # In turn, so that some that do not come about do not keep the others waiting.
     turn = int(sight.now) * SWITCHES_AT_ONCE % len(others) if others else 0
-    return dict([*urgent, *others[turn:], *others[:turn]][:SWITCHES_AT_ONCE])
+    return dict([*urgent, *[*others[turn:], *others[:turn]][:SWITCHES_AT_ONCE]])

@@ -1,10 +1,12 @@
 """How far the cluster is from where it is to be, for status and for ``tally drain``. Pure."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tally.cluster.members import Wanted
+from tally.cluster.placement import Target, target_of
 from tally.cluster.state import ClusterState
 
 
@@ -87,3 +89,72 @@ def progress(state: ClusterState) -> Progress:
             slot for slot, row in enumerate(rows) if not any(shard in state.alive for shard in row.in_sync)
         ),
     )
+
+
+class Placed(NamedTuple):
+    """How many copies are where they are to be, of all that are to be."""
+
+    at_place: int
+    to_be: int
+
+
+def placed(state: ClusterState) -> Placed | None:
+    """Return how many copies are at their place; None where that is not known.
+
+    The controller remembers the places. They can be computed again as long as all active members are alive: of those
+    that are away only the controller knows since when, and so whether it still counts on them.
+
+    Cost: that of ``target_of``.
+    """
+    active = [shard for shard, member in state.members.items() if member.wanted is Wanted.ACTIVE]
+    if state.map is None or not active or not set(active) <= set(state.alive):
+        return None
+    copies = _target(state, active).copies
+    at_place = sum(len(wanted & row.in_sync.keys()) for wanted, row in zip(copies, state.map.rows, strict=True))
+    return Placed(at_place, sum(map(len, copies)))
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """What comes of it when a shard is drained.
+
+    Attributes:
+        copies, primaries: Slots that it keeps, and of how many of them it is primary.
+        gains: Shard -> how many copies it gets.
+        copies_each: How many copies each slot has then.
+        wanted: How many it is to have by the config.
+        floor: With how many in sync a slot takes writes then.
+        floor_wanted: With how many by the config.
+    """
+
+    copies: int
+    primaries: int
+    gains: Mapping[str, int]
+    copies_each: int
+    wanted: int
+    floor: int
+    floor_wanted: int
+
+
+def drain_of(state: ClusterState, shard: str) -> Drain:
+    """Return what comes of draining ``shard``, with at least one other active member."""
+    rest = [name for name, member in state.members.items() if member.wanted is Wanted.ACTIVE and name != shard]
+    assert rest
+    rows = state.map.rows if state.map else ()
+    copies = _target(state, rest).copies if state.map else ()
+    gains = Counter(name for row, wanted in zip(rows, copies, strict=True) for name in wanted - row.in_sync.keys())
+    return Drain(
+        copies=sum(shard in row.in_sync for row in rows),
+        primaries=sum(shard == row.primary for row in rows),
+        gains=dict(sorted(gains.items())),
+        copies_each=state.config.copies_among(len(rest)),
+        wanted=state.config.copies,
+        floor=state.config.min_copies_among(len(rest)),
+        floor_wanted=state.config.min_copies,
+    )
+
+
+def _target(state: ClusterState, shards: Sequence[str]) -> Target:
+    assert state.map is not None
+    spreads = tuple(spread for _, spread in state.config.shape.spreads)
+    return target_of(state.map, sorted(shards), state.config.copies_among(len(shards)), spreads)

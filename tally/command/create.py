@@ -60,6 +60,6 @@ def describe(cluster: str, creation: Creation) -> str:
     config = creation.config
     what = (
         f"{config.shape.slots} slots, spread {config.shape.widest}, {config.shape.hours_together} hours together, "
-        f"{config.copies} copy, first map with {config.first_shards} shards"
+        f"{config.copies} {'copy' if config.copies == 1 else 'copies'}, first map with {config.first_shards} shards"
     )
     return f"cluster {cluster!r} {'made' if creation.made else 'is there already'}: {what}"

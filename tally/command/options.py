@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import click
 
-from tally.cluster.config import ClusterConfig, check_kept
+from tally.cluster.config import ClusterConfig
 from tally.cluster.etcd import Etcd, EtcdSettings, parse_endpoints
 from tally.cluster.keys import Keys, check_name
 from tally.hashing import Shape
@@ -55,7 +55,7 @@ shape_options = together(
     option("--slots", type=int, default=256, help="Units of ownership. Fixed for the life of the cluster."),
     option("--spread", type=int, default=16, help="Over how many slots an hour is spread. Fixed."),
     option("--hours-together", type=int, default=24, help="How many neighbouring hours share their slots. Fixed."),
-    option("--copies", type=int, default=1, help="How many shards keep each slot; this version keeps one."),
+    option("--copies", type=int, default=3, help="How many shards keep each slot, where there are so many."),
 )
 
 
@@ -105,6 +105,4 @@ def new_config(slots: int, spread: int, hours_together: int, copies: int, shards
         ConfigError: A setting is out of its range.
     """
     shape = Shape(slots=slots, spreads=((0, spread),), hours_together=hours_together)
-    config = ClusterConfig(uuid=uuid4().hex, shape=shape, copies=copies, min_copies=min(2, copies), first_shards=shards)
-    check_kept(config)
-    return config
+    return ClusterConfig(uuid=uuid4().hex, shape=shape, copies=copies, min_copies=min(2, copies), first_shards=shards)

@@ -36,7 +36,7 @@ async def test_other_fixed_settings_are_refused_by_name(etcd: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [("--copies", "2"), ("--slots", "0"), ("--spread", "300"), ("--shards", "0"), ("--cluster", "A B")]
+    "settings", [("--copies", "6"), ("--slots", "0"), ("--spread", "300"), ("--shards", "0"), ("--cluster", "A B")]
 )
 async def test_a_setting_out_of_range_is_refused(etcd: str, settings: tuple[str, str]) -> None:
     refused = await tally("create", "--etcd", etcd, *settings)
@@ -73,6 +73,14 @@ async def test_status_of_a_cluster_without_shards(etcd: str) -> None:
         "map": False,
         "slots_serving": 0,
         "all_serve": False,
+        "copies": 3,
+        "min_copies": 2,
+        "copies_missing": 0,
+        "moves": 0,
+        "copies_at_place": None,
+        "copies_to_be": None,
+        "not_writable": [],
+        "without_live_copy": [],
     }
 
 

@@ -67,7 +67,7 @@ def spoilt(**changes: object) -> bytes:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (spoilt(format=2), "format 2"),
+        (spoilt(format=9), "format 9"),
         (spoilt(format="1"), "format '1'"),
         (spoilt(hash="md5"), "hash 'md5'"),
         (spoilt(cluster=None), "can't be read"),

@@ -10,13 +10,16 @@ from typing import Final
 import pytest
 
 from protos.tally.internal.v1 import node_pb2
+from shard import disk
 from shard import engine as engine_module
 from shard.engine import Engine
 from shard.hour_parts import PartOfHour, Question
 from shard.keys import cell_key
 from shard.op import Answer, SubBatch
+from shard.replica.words import Message
 from shard.store import Changes, Store
 from tally.client.counts import HourCounts
+from tally.cluster.rows import Change, Request
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.errors import StoreCorrupt, StoreFailed
 from tally.hashing import bucket_of
@@ -67,24 +70,31 @@ def a_map(*, epoch: int = 1, primary: str = SHARD, incarnation: str = DIRECTORY)
 
 
 class Bench:
-    """An engine, and who asks it."""
+    """An engine, and who asks it; there is no other shard. It is the engine's ``Outside`` too."""
 
     def __init__(self, store: ObedientStore) -> None:
         self.store = store
-        self.newer_epochs = 0
+        self.rereads = 0
+        self.asked: list[Request] = []
         self.founded = 0
         self.engine = Engine(
             store,
             shard=SHARD,
             directory=DIRECTORY,
             shape=SMALL,
-            on_newer_epoch=self._note_newer_epoch,
+            outside=self,
             mark_founded=self._note_founded,
         )
         self.working = asyncio.create_task(self.engine.run())
 
-    def _note_newer_epoch(self) -> None:
-        self.newer_epochs += 1
+    def call(self, shard: str, slot: int, call: int, message: Message) -> None:  # noqa: ARG002
+        raise AssertionError(f"{message} to {shard}")
+
+    def ask(self, request: Request) -> None:
+        self.asked.append(request)
+
+    def reread_map(self) -> None:
+        self.rereads += 1
 
     def _note_founded(self) -> None:
         self.founded += 1
@@ -154,7 +164,7 @@ async def test_restart_goes_on_where_it_was(tmp_path: Path) -> None:
     first = sub_batch(ANN, 1, click("ann"))
     async with bench(tmp_path, a_map()) as node:
         assert await node.outcome(first) == OK
-    async with bench(tmp_path, a_map()) as node:
+    async with bench(tmp_path, a_map(epoch=2)) as node:
         assert await node.counts() == HourCounts(1, 1, 0)
         assert await node.outcome(first) == OK
         assert await node.counts() == HourCounts(1, 1, 0)
@@ -166,11 +176,23 @@ async def test_restart_goes_on_where_it_was(tmp_path: Path) -> None:
 async def test_refused_events_have_the_same_answer_after_a_restart(tmp_path: Path) -> None:
     batch = sub_batch(ANN, 1, click(""), click("ann"))
     answers = []
-    for _ in range(2):
-        async with bench(tmp_path, a_map()) as node:
+    for epoch in (1, 2):
+        async with bench(tmp_path, a_map(epoch=epoch)) as node:
             answers.append(await node.submit(batch))
             assert await node.counts() == HourCounts(1, 1, 0)
-    assert answers == [(Answer(OK, bytes([2, 0])), 1)] * 2
+    assert answers == [(Answer(OK, bytes([2, 0])), epoch) for epoch in (1, 2)]
+
+
+async def test_restarted_primary_asks_for_a_new_term_before_it_serves(tmp_path: Path) -> None:
+    """Rule 4: what it sent in the epoch that it holds may be anywhere."""
+    async with bench(tmp_path, a_map()) as node:
+        await node.outcome(sub_batch(ANN, 1, click("ann")))
+    async with bench(tmp_path) as node:
+        node.engine.take_map(a_map())
+        await until(lambda: len(node.asked) >= SMALL.slots)
+        assert Request(Change.TERM, SLOT, 1, SHARD, DIRECTORY) in node.asked
+        assert await node.outcome(sub_batch(ANN, 2, click("ann"))) == NOT_READY
+        assert node.engine.serving() == {}
 
 
 async def test_nothing_is_acknowledged_before_it_is_flushed(tmp_path: Path) -> None:
@@ -236,12 +258,17 @@ async def test_newer_epoch_is_stored_and_served(tmp_path: Path) -> None:
     async with bench(tmp_path, a_map()) as node:
         await node.outcome(sub_batch(ANN, 1, click("ann")))
         await node.serve(a_map(epoch=2))
-        assert await node.submit(sub_batch(ANN, 2, click("ann"))) == (Answer(NOT_OWNER), 2)
-        assert (await node.part()).refused == {BUCKET: NOT_OWNER}
         assert await node.outcome(sub_batch(ANN, 2, click("ann")), epoch=2) == OK
         assert await node.counts(epoch=2) == HourCounts(1, 2, 0)
-    async with bench(tmp_path, a_map(epoch=2)) as node:
-        assert await node.counts(epoch=2) == HourCounts(1, 2, 0)
+    async with bench(tmp_path, a_map(epoch=3)) as node:
+        assert await node.counts(epoch=3) == HourCounts(1, 2, 0)
+
+
+async def test_sender_with_an_older_map_is_served(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map(epoch=1)) as node:
+        await node.serve(a_map(epoch=2))
+        assert await node.submit(sub_batch(ANN, 1, click("ann")), epoch=1) == (Answer(OK), 2)
+        assert await node.counts(epoch=1) == HourCounts(1, 1, 0)
 
 
 async def test_older_map_than_the_stored_epoch_is_not_served_after_a_restart(tmp_path: Path) -> None:
@@ -252,7 +279,7 @@ async def test_older_map_than_the_stored_epoch_is_not_served_after_a_restart(tmp
         await until(lambda: node.engine._wanted_map is None)
         assert await node.outcome(sub_batch(ANN, 1, click("ann"))) == NOT_READY
         assert node.engine.serving() == {}
-        await node.serve(a_map(epoch=2))
+        await node.serve(a_map(epoch=3))
 
 
 async def test_copy_that_the_map_does_not_mean_is_not_served(tmp_path: Path) -> None:
@@ -268,9 +295,9 @@ async def test_copy_that_the_map_does_not_mean_is_not_served(tmp_path: Path) -> 
 async def test_sender_with_a_newer_map_makes_the_shard_read_it(tmp_path: Path) -> None:
     async with bench(tmp_path, a_map()) as node:
         assert await node.outcome(sub_batch(ANN, 1, click("ann")), epoch=2) == NOT_READY
-        assert node.newer_epochs == 1
+        assert node.rereads == 1
         assert (await node.part(epoch=2)).refused == {BUCKET: NOT_READY}
-        assert node.newer_epochs == 2
+        assert node.rereads == 2
 
 
 async def test_new_map_is_taken_up_however_much_there_is_to_do(tmp_path: Path) -> None:
@@ -291,10 +318,10 @@ async def test_new_map_is_taken_up_however_much_there_is_to_do(tmp_path: Path) -
         await until(lambda: bool(last) and last[0][0] > 3)
         node.engine.take_map(a_map(epoch=2))
         await until(lambda: node.engine.serving().get(SLOT) == 2)
-        assert last[0][1].outcome == NOT_OWNER
+        assert last[0][1].outcome == OK
 
 
-async def test_queue_is_given_back_when_the_term_ends(tmp_path: Path) -> None:
+async def test_queue_goes_on_in_the_next_term_of_the_same_primary(tmp_path: Path) -> None:
     async with bench(tmp_path, a_map()) as node:
         node.store.may_flush.clear()
         flushes = node.store.flushes
@@ -304,9 +331,9 @@ async def test_queue_is_given_back_when_the_term_ends(tmp_path: Path) -> None:
         node.engine.take_map(a_map(epoch=2))
         node.store.release()
         assert await under_way == (Answer(OK), 1)
-        assert await queued == (Answer(NOT_OWNER), 2)
+        assert (await queued)[0] == Answer(OK)
         await until(lambda: node.engine.serving().get(SLOT) == 2)
-        assert await node.counts(epoch=2) == HourCounts(1, 1, 0)
+        assert await node.counts(epoch=2) == HourCounts(1, 2, 0)
 
 
 async def test_read_whose_term_ended_meanwhile_shows_nothing_of_the_next_one(tmp_path: Path) -> None:
@@ -322,7 +349,7 @@ async def test_read_whose_term_ended_meanwhile_shows_nothing_of_the_next_one(tmp
         answered = node.submit(sub_batch(ANN, 1, click("ann")), epoch=2)
         node.store.may_get.set()
         part = await reading
-        assert part == PartOfHour(HourCounts(0, 0, 0), {BUCKET: NOT_OWNER})
+        assert part == PartOfHour(HourCounts(0, 0, 0), {BUCKET: NOT_READY})
         await until(lambda: node.store.flushes > flushes)
         node.store.release()
         assert await answered == (Answer(OK), 2)
@@ -369,7 +396,7 @@ async def test_failed_flush_ends_the_engine_and_acknowledges_nothing(
 
 async def test_flush_without_an_end_ends_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with bench(tmp_path, a_map()) as node:
-        monkeypatch.setattr(engine_module, "DISK_MAX_S", 0.05)
+        monkeypatch.setattr(disk, "DISK_MAX_S", 0.05)
         node.store.may_flush.clear()
         answered = node.submit(sub_batch(ANN, 1, click("ann")))
         assert isinstance(await failure(node), StoreFailed)
@@ -379,8 +406,9 @@ async def test_flush_without_an_end_ends_the_engine(tmp_path: Path, monkeypatch:
 async def test_counts_that_can_not_be_read_end_the_engine_and_are_told_to_nobody(tmp_path: Path) -> None:
     async with bench(tmp_path, a_map()) as node:
         await node.outcome(sub_batch(ANN, 1, click("ann")))
-        generation = node.engine._copies[SLOT].record.generation
-        node.store.write([Changes([(cell_key(generation, HOUR, BUCKET), b"garbage")])])
+        record = node.engine._copies[SLOT].record
+        assert record is not None
+        node.store.write([Changes([(cell_key(record.generation, HOUR, BUCKET), b"garbage")])])
         assert (await node.part()).refused == {BUCKET: NOT_READY}
         assert isinstance(await failure(node), StoreCorrupt)
 

@@ -82,7 +82,7 @@ FATAL = """
 from shard import __main__, node
 from tally.errors import DirectoryCopied, StoreFailed
 
-async def run(settings):
+async def run(settings, stop):
     raise ExceptionGroup("tasks", [DirectoryCopied("s1"), ExceptionGroup("tasks", [StoreFailed("no room")])])
 
 node.run = run

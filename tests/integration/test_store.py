@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,61 @@ def test_scan_gives_a_range_without_its_end(store: Store) -> None:
     assert list(store.scan(b"bb", b"bc")) == []
     assert list(store.scan(b"x", b"z")) == []
     assert [key for key, _ in store.scan(*EVERYTHING)] == [b"a", b"b", b"ba", b"c", b"d"]
+
+
+def test_snapshot_knows_nothing_of_later_writes(store: Store) -> None:
+    """Not so the binding's own: an iterator over one of its snapshots sees what was written before the iterator."""
+    store.write([Changes([(b"a", b"1"), (b"b", b"1"), (b"c", b"1")])])
+    snapshot = store.snapshot()
+    store.write([Changes([(b"a", b"2"), (b"d", b"2")], [b"b"], [(b"c", b"d")])])
+    store._db.flush()
+    store._db.compact_range(None, None)
+    assert list(snapshot.scan(*EVERYTHING)) == [(b"a", b"1"), (b"b", b"1"), (b"c", b"1")]
+    assert list(snapshot.scan(b"b", b"c")) == [(b"b", b"1")]
+    assert [snapshot.get(key) for key in (b"a", b"b", b"d", b"")] == [b"1", b"1", None, None]
+    assert list(store.scan(*EVERYTHING)) == [(b"a", b"2"), (b"d", b"2")]
+    snapshot.close()
+
+
+def test_snapshot_is_read_step_by_step_in_other_threads(store: Store) -> None:
+    store.write([Changes([(b"%03d" % number, b"") for number in range(100)])])
+    snapshot = store.snapshot()
+    entries = snapshot.scan(*EVERYTHING)
+    found: list[bytes] = []
+    for _ in range(100):
+        thread = threading.Thread(target=lambda: found.append(next(entries)[0]))
+        thread.start()
+        thread.join()
+    assert found == [b"%03d" % number for number in range(100)]
+    snapshot.close()
+
+
+def test_closed_snapshot_keeps_nothing(path: Path, store: Store) -> None:
+    store.write(Changes([(b"%05d" % number, os.urandom(1000))]) for number in range(1_000))
+    store._db.flush()
+    snapshot = store.snapshot()
+    first = set(path.glob("*.sst"))
+    store.write([Changes([], [], [EVERYTHING])])
+    store._db.flush()
+    store._db.compact_range(None, None)
+    assert first <= set(path.glob("*.sst"))
+    assert sum(1 for _ in snapshot.scan(*EVERYTHING)) == 1_000
+    snapshot.close()
+    snapshot.close()
+    assert not first & set(path.glob("*.sst"))
+    with pytest.raises(AssertionError, match="closed"):
+        list(snapshot.scan(*EVERYTHING))
+
+
+def test_snapshot_does_not_mix_up_two_scans(store: Store) -> None:
+    store.write([Changes([(b"a", b"1"), (b"b", b"1")])])
+    snapshot = store.snapshot()
+    scan = snapshot.scan(*EVERYTHING)
+    next(scan)
+    snapshot.get(b"a")
+    with pytest.raises(AssertionError, match="another scan"):
+        next(scan)
+    snapshot.close()
 
 
 def test_data_is_there_after_closing_and_opening(path: Path) -> None:
@@ -172,6 +228,10 @@ def test_damaged_table_is_told_by_those_who_read_it(path: Path, table: Path) -> 
         list(store.scan(*EVERYTHING))
     with pytest.raises(StoreCorrupt):
         store.get([b"k%05d" % number for number in range(10_000)])
+    snapshot = store.snapshot()
+    with pytest.raises(StoreCorrupt):
+        list(snapshot.scan(*EVERYTHING))
+    snapshot.close()
     store.close()
 
 
@@ -239,3 +299,5 @@ def test_closed_store_fails_and_does_not_pretend(path: Path) -> None:
         store.flush()
     with pytest.raises(StoreFailed):
         store.get([b"a"])
+    with pytest.raises(StoreFailed):
+        store.snapshot()

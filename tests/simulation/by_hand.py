@@ -99,7 +99,7 @@ class ByHand:
 
     def submit(self, token: str) -> None:
         """Take a sub-batch."""
-        self.do(self.replica.submit, token)
+        self.do(self.replica.submit, (token,))
 
     def tick(self, seconds: float = 0.3) -> None:
         """Let time pass."""

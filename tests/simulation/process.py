@@ -225,7 +225,7 @@ class Process:
             self._send(self.name, gateway.name, gateway.batch_answered, batch.slot, batch.id, NOT_READY)
         else:
             copy = self.copies[batch.slot]
-            self._step(copy, copy.replica.submit, Batch(gateway, batch))
+            self._step(copy, copy.replica.submit, (Batch(gateway, batch),))
 
     def read(self, gateway: "Gateway", ask: hour_read.Ask) -> None:
         """Take a question; readers do not wait for a flush."""

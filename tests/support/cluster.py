@@ -1,13 +1,14 @@
 """A real cluster for a test: etcd, shards and a gateway, each its own process, gone when the block ends."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 
@@ -33,16 +34,19 @@ class Cluster:
         spread: int = 16,
         hours_together: int = 24,
         cluster: str = "default",
+        copies: int = 1,
+        lease_s: int = 10,
     ) -> None:
         self.etcd = EtcdServer()
         self.name = cluster
         self.shards = [f"s{number}" for number in range(1, shards + 1)]
         self._directory = directory
+        self._lease_s = lease_s
         self._ports = dict(zip([*self.shards, GATEWAY], free_ports(shards + 1), strict=True))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._settings = [
             *("--shards", str(shards), "--slots", str(slots), "--spread", str(spread)),
-            *("--hours-together", str(hours_together)),
+            *("--hours-together", str(hours_together), "--copies", str(copies)),
         ]
 
     @property
@@ -113,6 +117,12 @@ class Cluster:
                 await asyncio.sleep(0.05)
         raise AssertionError(f"not ready after {_READY_S} s: {said}")
 
+    def add(self, name: str) -> None:
+        """Start a shard that was not there before."""
+        (self._ports[name],) = free_ports(1)
+        self.shards.append(name)
+        self.start(name)
+
     def kill(self, name: str) -> None:
         """End it without warning."""
         self._processes[name].kill()
@@ -135,6 +145,19 @@ class Cluster:
         self._processes[name].terminate()
         return self._processes[name].wait(_END_S)
 
+    def kill_shards(self) -> None:
+        """End all shards at once."""
+        for name in self.shards:
+            self._processes[name].kill()
+        for name in self.shards:
+            self._processes[name].wait(_END_S)
+
+    async def status(self) -> dict[str, Any]:
+        """Return what ``tally status`` says; nothing if it could not find out."""
+        said = await commands.tally("status", "--etcd", self.etcd.endpoint, "--cluster", self.name, "--output", "json")
+        found: dict[str, Any] = json.loads(said.out) if said.out else {}
+        return found
+
     def logs(self) -> str:
         """Return the last lines of each process."""
         parts = []
@@ -147,7 +170,7 @@ class Cluster:
         shared = ["--etcd", self.etcd.endpoint, "--cluster", self.name, "--listen", self.address(name)]
         if name == GATEWAY:
             return ["gateway", *shared, "--map-file", str(self._directory / "map.json")]
-        return ["shard", *shared, "--id", name, "--data", str(self._directory / name)]
+        return ["shard", *shared, "--id", name, "--data", str(self._directory / name), "--lease-s", str(self._lease_s)]
 
     def _log(self, name: str) -> Path:
         return self._directory / f"{name}.log"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from shard.keys import CopyRecord, WriterRow, writer_range
-from shard.op import Op, SubBatch, count, keys_to_read, locate, wants_sweep
+from shard.op import Counted, SubBatch, count, keys_to_read, locate, wants_sweep
 from tally.event import Event
 from tally.hashing import Shape
 from tests.support.cluster_values import SMALL
@@ -35,7 +35,7 @@ class DictCopy:
         self.record = CopyRecord(generation=7, incarnation=bytes(16), epoch=epoch)
         self.stored: dict[bytes, bytes] = {}
 
-    def op(self, *batches: SubBatch, now_ms: int = NOW_MS) -> Op:
+    def op(self, *batches: SubBatch, now_ms: int = NOW_MS) -> Counted:
         """Build the op of these sub-batches; nothing is stored."""
         located = [locate(batch, self.slot, self.record.generation, self.shape) for batch in batches]
         found = {key: self.stored.get(key) for key in keys_to_read(self.record, located, now_ms)}
@@ -43,9 +43,9 @@ class DictCopy:
         if wants_sweep(self.record, located, found, now_ms):
             start, end = writer_range(self.record.generation)
             writers = {key: value for key, value in self.stored.items() if start <= key < end}
-        return count(self.slot, self.record, located, found, now_ms=now_ms, writers=writers)
+        return count(self.record, located, found, now_ms=now_ms, writers=writers)
 
-    def commit(self, op: Op) -> None:
+    def commit(self, op: Counted) -> None:
         """Store what an op writes."""
         self.stored.update(op.puts)
         for key in op.deletes:
@@ -54,7 +54,7 @@ class DictCopy:
             self.stored = {key: value for key, value in self.stored.items() if not start <= key < end}
         self.record = op.record
 
-    def apply(self, *batches: SubBatch, now_ms: int = NOW_MS) -> Op:
+    def apply(self, *batches: SubBatch, now_ms: int = NOW_MS) -> Counted:
         """Build an op and store it."""
         op = self.op(*batches, now_ms=now_ms)
         self.commit(op)

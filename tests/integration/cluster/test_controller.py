@@ -1,24 +1,51 @@
-"""The election and the writing of the map, with a real etcd."""
+"""The election, the plans and what primaries ask for, with a real etcd and shards that only answer health calls."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import pytest
 
 from tally.cluster.controller import Controller
-from tally.cluster.etcd import Etcd, Put
+from tally.cluster.etcd import Committed, Compare, Delete, Etcd, EtcdSettings, Put
+from tally.cluster.health import CopyHealth, ShardHealth
 from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat
 from tally.cluster.placement import first_map
 from tally.cluster.reader import ClusterReader
+from tally.cluster.rows import Change, Request, new_term, with_rows
 from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
+from tally.errors import EtcdUnavailable, NotController
 from tests.support.cluster_values import config, member, members
+from tests.support.etcd import EtcdServer
 from tests.support.waiting import running, until
+
+FIRST = first_map(8, members(3), 3, 2)
+
+
+class WatchedEtcd(Etcd):
+    """Counts the writes of the map, and has mishaps with them on demand."""
+
+    map_writes = 0
+    lose_answer = False
+    before_map_write: Callable[[], Awaitable[object]] | None = None
+
+    async def commit(self, compare: Sequence[Compare], then: Sequence[Put | Delete]) -> Committed:
+        if not any(one.key.endswith("/map") for one in then):
+            return await super().commit(compare, then)
+        before, self.before_map_write = self.before_map_write, None
+        if before is not None:
+            await before()
+        committed = await super().commit(compare, then)
+        self.map_writes += committed.ok
+        if self.lose_answer:
+            self.lose_answer = False
+            raise EtcdUnavailable("here", "the answer was lost")
+        return committed
 
 
 class Shard:
-    """What runs of a shard here: its place in etcd, a reader, a controller."""
+    """What runs of a shard here: its place in etcd, a reader, a controller, and its view of how all shards are."""
 
     def __init__(self, etcd: Etcd, keys: Keys, number: int) -> None:
         self.name = f"s{number}"
@@ -27,6 +54,11 @@ class Shard:
         self.number = number
         self.lease = 0
         self.hints: list[ClusterState] = []
+        self.silent: set[str] = set()
+        self.frozen: set[str] = set()
+        self.thaw = asyncio.Event()
+        self.stopping: set[str] = set()
+        self.switches: list[tuple[str, str, Mapping[int, str]]] = []
         self.reader = ClusterReader(etcd, keys, poll_s=0.05)
         self.controller = Controller(
             etcd,
@@ -35,12 +67,32 @@ class Shard:
             seat=ControllerSeat(self.name, member(number).address),
             lease=lambda: self.lease,
             hint=self.hint,
+            ask_health=self.ask_health,
+            give_switches=self.give_switches,
             period_s=0.1,
         )
 
     async def hint(self, state: ClusterState) -> None:
         self.hints.append(state)
         raise ConnectionError("a shard is away")  # Which must not matter.
+
+    async def ask_health(self, shard: str, address: str) -> ShardHealth | None:
+        assert address == member(int(shard[1:])).address
+        if shard in self.frozen:
+            await self.thaw.wait()
+        if shard in self.silent:
+            return None
+        held = self.reader.state.map
+        copies = {
+            slot: CopyHealth(row.in_sync[shard], complete=True, epoch=row.epoch, serving=row.primary == shard)
+            for slot, row in enumerate(held.rows if held else ())
+            if shard in row.in_sync
+        }
+        return ShardHealth(copies, stopping=shard in self.stopping)
+
+    async def give_switches(self, address: str, shard: str, switches: Mapping[int, str]) -> None:
+        self.switches.append((address, shard, switches))
+        raise ConnectionError("it is away")  # Which must not matter either.
 
     async def register(self) -> None:
         self.lease = await self.etcd.grant_lease(30)
@@ -52,17 +104,64 @@ class Shard:
             ],
         )
 
+    async def planned(self) -> None:
+        """Wait until it has planned as the elected one."""
+        await until(lambda: self.controller.elected and self.controller._term.barred == "")
+
+    @property
+    def map(self) -> SlotMap:
+        assert self.reader.state.map is not None
+        return self.reader.state.map
+
 
 @pytest.fixture
-async def shards(etcd: Etcd, keys: Keys) -> AsyncIterator[list[Shard]]:
-    """Three shards that are not registered yet."""
-    await etcd.commit([], [Put(keys.config, config(first_shards=3).to_json())])
+async def etcd(server: EtcdServer) -> AsyncIterator[WatchedEtcd]:
+    """A connection to the common etcd."""
+    connection = WatchedEtcd(EtcdSettings(endpoints=(server.endpoint,)))
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def shards(etcd: WatchedEtcd, keys: Keys) -> AsyncIterator[list[Shard]]:
+    """Three shards that are not registered yet; all slots are to have three copies."""
+    await etcd.commit([], [Put(keys.config, config(first_shards=3, copies=3).to_json())])
     made = [Shard(etcd, keys, number) for number in range(3)]
     for one in made:
         await one.reader.start(0)
     yield made
     for one in made:
+        await one.controller._map_hints.close()
         await etcd.revoke(one.lease)
+
+
+@pytest.fixture
+async def first(shards: list[Shard]) -> AsyncIterator[Shard]:
+    """The controller of three shards, which has made the first map and planned on it."""
+    for one in shards:
+        await one.register()
+    async with running(shards[0].reader.run(), shards[0].controller.run()):
+        await shards[0].planned()
+        yield shards[0]
+
+
+def term(slot: int, epoch: int = 1) -> Request:
+    return Request(Change.TERM, slot, epoch, FIRST.rows[slot].primary, "")
+
+
+def removal(slot: int, epoch: int = 1) -> Request:
+    row = FIRST.rows[slot]
+    shard = next(one for one in row.in_sync if one != row.primary)
+    return Request(Change.REMOVE, slot, epoch, shard, row.in_sync[shard])
+
+
+async def map_in(etcd: Etcd, keys: Keys) -> SlotMap:
+    found = await etcd.read(keys.map)
+    assert found is not None
+    return SlotMap.from_json(found.value, keys.map, 8)
+
+
+# The election.
 
 
 async def test_one_is_elected_and_makes_the_first_map_once_all_are_there(shards: list[Shard]) -> None:
@@ -78,7 +177,7 @@ async def test_one_is_elected_and_makes_the_first_map_once_all_are_there(shards:
         revision = shards[0].reader.state.map_revision
         await asyncio.sleep(0.3)  # Some rounds more, in which nothing is left to do.
         assert [one.reader.state.map_revision for one in shards] == [revision] * 3
-        assert shards[0].reader.state.map == first_map(8, members(3))
+        assert shards[0].map == FIRST
         assert sum(one.controller.elected for one in shards) == 1
 
 
@@ -106,7 +205,7 @@ async def test_another_is_elected_when_the_lease_of_the_first_is_gone(shards: li
     assert not first.controller.elected
 
 
-async def test_deposed_controller_can_not_write(shards: list[Shard], etcd: Etcd, keys: Keys) -> None:
+async def test_deposed_controller_can_not_write(shards: list[Shard], etcd: WatchedEtcd, keys: Keys) -> None:
     """It planned, was frozen, lost its seat, and goes on where it was."""
     first, second = shards[:2]
     for one in shards:
@@ -116,24 +215,24 @@ async def test_deposed_controller_can_not_write(shards: list[Shard], etcd: Etcd,
     assert first.controller.elected
     await etcd.revoke(first.lease)
     await second.controller._round()
-    await first.controller._write_map(first_map(8, members(3)), planned_on)
+    assert not await first.controller._write_map(FIRST, planned_on)
     assert await etcd.read(keys.map) is None
 
 
 async def test_map_that_changed_since_it_was_planned_on_is_not_overwritten(
-    shards: list[Shard], etcd: Etcd, keys: Keys
+    shards: list[Shard], etcd: WatchedEtcd, keys: Keys
 ) -> None:
     await shards[0].register()
     await shards[0].controller._round()
     planned_on = await shards[0].reader.refresh()
     await etcd.commit([], [Put(keys.map, first_map(8, members(1)).to_json())])
-    await shards[0].controller._write_map(first_map(8, members(3)), planned_on)
-    found = await etcd.read(keys.map)
-    assert found is not None
-    assert SlotMap.from_json(found.value, keys.map, 8) == first_map(8, members(1))
+    assert not await shards[0].controller._write_map(FIRST, planned_on)
+    assert await map_in(etcd, keys) == first_map(8, members(1))
 
 
-async def test_seat_of_an_earlier_process_is_not_taken_for_the_own(shards: list[Shard], etcd: Etcd, keys: Keys) -> None:
+async def test_seat_of_an_earlier_process_is_not_taken_for_the_own(
+    shards: list[Shard], etcd: WatchedEtcd, keys: Keys
+) -> None:
     """Nor is one that was taken without getting the answer: it is cleared, and taken anew."""
     for one in shards:
         await one.register()
@@ -147,6 +246,190 @@ async def test_seat_of_an_earlier_process_is_not_taken_for_the_own(shards: list[
     assert shards[0].reader.state.controller_revision > left.revision
 
 
-async def test_nobody_runs_for_the_seat_without_a_lease(shards: list[Shard], etcd: Etcd, keys: Keys) -> None:
+async def test_nobody_runs_for_the_seat_without_a_lease(shards: list[Shard], etcd: WatchedEtcd, keys: Keys) -> None:
     await shards[0].controller._round()
     assert await etcd.read(keys.controller) is None
+
+
+# What primaries ask for.
+
+
+async def test_request_is_in_etcd_when_it_is_answered(first: Shard, etcd: WatchedEtcd, keys: Keys) -> None:
+    assert await first.controller.request([removal(3)]) == [None]
+    row = (await map_in(etcd, keys)).rows[3]
+    assert (row.epoch, removal(3).shard in row.in_sync) == (2, False)
+
+
+async def test_requests_of_the_same_time_are_one_transaction(first: Shard, etcd: WatchedEtcd, keys: Keys) -> None:
+    before = etcd.map_writes
+    calls = []
+    for slot in range(8):
+        calls.append(asyncio.create_task(first.controller.request([term(slot)])))
+        await asyncio.sleep(0)  # They come one after the other, but soon.
+    assert await asyncio.gather(*calls) == [[None]] * 8
+    assert etcd.map_writes == before + 1
+    assert [row.epoch for row in (await map_in(etcd, keys)).rows] == [2] * 8
+
+
+async def test_request_of_an_old_epoch_is_refused_with_the_row(first: Shard, etcd: WatchedEtcd, keys: Keys) -> None:
+    executed, refused, other = await first.controller.request([term(0), removal(0), term(1)])
+    assert (executed, other) == (None, None)
+    assert refused is not None
+    assert "epoch 2" in refused.reason
+    assert refused.row == (await map_in(etcd, keys)).rows[0]
+    writes = etcd.map_writes
+    (again,) = await first.controller.request([term(0)])
+    assert again is not None
+    assert etcd.map_writes == writes  # For a refusal nothing is written.
+
+
+async def test_transaction_whose_answer_was_lost_is_executed_once(first: Shard, etcd: WatchedEtcd, keys: Keys) -> None:
+    etcd.lose_answer = True
+    (answer,) = await first.controller.request([term(5)])
+    assert answer is not None
+    assert answer.row is not None
+    assert answer.row.epoch == 2
+    assert (await map_in(etcd, keys)).rows[5].epoch == 2
+
+
+async def test_request_is_tried_again_on_a_map_that_somebody_else_wrote(
+    first: Shard, etcd: WatchedEtcd, keys: Keys
+) -> None:
+    async def operator() -> None:
+        held = await map_in(etcd, keys)
+        await Etcd.commit(etcd, [], [Put(keys.map, with_rows(held, {7: new_term(held.rows[7])}).to_json())])
+
+    etcd.before_map_write = operator
+    answers = await first.controller.request([term(0), term(7)])
+    assert [answer is None for answer in answers] == [True, False]
+    assert [row.epoch for row in (await map_in(etcd, keys)).rows] == [2, 1, 1, 1, 1, 1, 1, 2]
+
+
+async def test_shard_that_is_not_the_controller_executes_nothing(first: Shard, shards: list[Shard]) -> None:
+    assert first.controller.elected
+    with pytest.raises(NotController):
+        await shards[1].controller.request([term(0)])
+
+
+async def test_controller_that_was_deposed_executes_nothing_more(
+    shards: list[Shard], etcd: WatchedEtcd, keys: Keys
+) -> None:
+    """It does not know yet that it lost its seat."""
+    first, second = shards[:2]
+    for one in shards:
+        await one.register()
+    await etcd.commit([], [Put(keys.map, FIRST.to_json())])
+    await first.controller._round()
+    await first.reader.refresh()
+    await etcd.revoke(first.lease)
+    await second.controller._round()
+    assert first.controller.elected
+    with pytest.raises(NotController):
+        await first.controller._execute([term(0)])
+    assert await map_in(etcd, keys) == FIRST
+
+
+async def test_requests_that_wait_when_the_controller_ends_are_not_left_waiting(shards: list[Shard]) -> None:
+    for one in shards:
+        await one.register()
+    async with running(shards[0].reader.run(), shards[0].controller.run()):
+        await shards[0].planned()
+        waiting = asyncio.create_task(shards[0].controller.request([term(0)]))
+        await asyncio.sleep(0)
+    with pytest.raises(NotController):
+        await waiting
+    with pytest.raises(NotController):
+        await shards[0].controller.request([term(0)])
+
+
+# Health.
+
+
+async def test_dead_shard_is_replaced_by_live_members(first: Shard, shards: list[Shard], etcd: WatchedEtcd) -> None:
+    first.silent.add("s1")
+    await etcd.revoke(shards[1].lease)
+    await until(lambda: not any("s1" in row.in_sync for row in first.map.rows))
+    assert {row.primary for row in first.map.rows} == {"s0", "s2"}
+
+
+@pytest.mark.parametrize("still", ["lease", "answer"])
+async def test_shard_with_a_lease_or_with_an_answer_stays(
+    still: str, first: Shard, shards: list[Shard], etcd: WatchedEtcd
+) -> None:
+    if still == "lease":
+        first.silent.add("s1")
+        await until(lambda: first.controller._health.answers.believed(first.controller._now())["s1"] is None)
+    else:
+        await etcd.revoke(shards[1].lease)
+        await until(lambda: "s1" not in first.reader.state.alive)
+    await asyncio.sleep(0.3)  # Some plans more.
+    assert first.map == FIRST
+
+
+async def test_nobody_is_taken_out_on_request_while_too_few_live(
+    first: Shard, shards: list[Shard], etcd: WatchedEtcd
+) -> None:
+    first.silent |= {"s1", "s2"}
+    for one in shards[1:]:
+        await etcd.revoke(one.lease)
+    await until(lambda: first.controller._term.barred != "")
+    refused, executed = await first.controller.request([removal(0), term(1)])
+    assert refused is not None
+    assert refused.reason == "too few shards live"
+    assert refused.row == FIRST.rows[0]
+    assert executed is None
+    await until(lambda: first.map.rows[1].epoch == 2)
+    assert [row.in_sync for row in first.map.rows] == [row.in_sync for row in FIRST.rows]
+
+
+async def test_new_controller_plans_only_after_all_were_asked_and_executes_before(
+    shards: list[Shard], etcd: WatchedEtcd, keys: Keys
+) -> None:
+    """One frozen shard delays the first plan by its time-out, and the requests not at all."""
+    for one in shards:
+        await one.register()
+    await etcd.commit([], [Put(keys.map, FIRST.to_json())])
+    await etcd.revoke(shards[2].lease)
+    first = shards[0]
+    first.frozen.add("s2")
+    async with running(first.reader.run(), first.controller.run()):
+        await until(lambda: first.controller.elected)
+        refused, executed = await first.controller.request([removal(0), term(1)])
+        assert refused is not None
+        assert "not known yet" in refused.reason
+        assert executed is None
+        await until(lambda: not any("s2" in row.in_sync for row in first.map.rows))
+
+
+async def test_shard_that_was_not_asked_yet_is_not_taken_for_dead(
+    shards: list[Shard], etcd: WatchedEtcd, keys: Keys
+) -> None:
+    """Its lease is lost, and its answer to a new controller takes a while."""
+    for one in shards:
+        await one.register()
+    await etcd.commit([], [Put(keys.map, FIRST.to_json())])
+    await etcd.revoke(shards[2].lease)
+    first = shards[0]
+    first.frozen.add("s2")
+    async with running(first.reader.run(), first.controller.run()):
+        await until(lambda: first.controller.elected)
+        await asyncio.sleep(0.4)  # Some plans are due.
+        first.thaw.set()
+        await first.planned()
+    assert await map_in(etcd, keys) == FIRST
+
+
+async def test_primaries_that_stop_are_told_to_hand_over_until_they_have(first: Shard) -> None:
+    first.stopping.add("s1")
+    mine = {slot for slot, row in enumerate(FIRST.rows) if row.primary == "s1"}
+    await until(lambda: len(first.switches) >= 2)
+    address, shard, switches = first.switches[0]
+    assert (address, shard, set(switches)) == (member(1).address, "s1", mine)
+    requests = [
+        Request(Change.PROMOTE, slot, 1, to, FIRST.rows[slot].in_sync[to]) for slot, to in sorted(switches.items())
+    ]
+    assert await first.controller.request(requests) == [None] * len(mine)
+    await until(lambda: not any(row.primary == "s1" for row in first.map.rows))
+    given = len(first.switches)
+    await asyncio.sleep(0.3)  # Some plans more; at most one was under way.
+    assert len(first.switches) <= given + 1

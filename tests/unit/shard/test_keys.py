@@ -7,15 +7,23 @@ from hypothesis import strategies as st
 from shard.keys import (
     HEARTBEAT_KEY,
     RECORDS,
+    STAGED,
     CopyRecord,
     Counts,
     WriterRow,
     cell_key,
+    content_ranges,
+    generation_of_staging,
+    generation_ranges,
     known_key,
     known_keys_before,
+    log_key,
     record_key,
     slot_of_record,
+    staging_key,
     user_key,
+    with_generation,
+    without_generation,
     writer_key,
     writer_range,
 )
@@ -46,7 +54,7 @@ def test_writer_row_is_read_as_it_was_written(row: WriterRow) -> None:
     assert WriterRow.decode(row.encode()) == row
 
 
-@given(st.builds(CopyRecord, u32, sixteen, u64, u64, u64, sixteen, u32, u64, u64, u32))
+@given(st.builds(CopyRecord, u32, sixteen, u64, u64, u64, sixteen, u32, u64, u64, u32, u64, u64))
 def test_record_of_a_copy_is_read_as_it_was_written(record: CopyRecord) -> None:
     assert CopyRecord.decode(record.encode()) == record
 
@@ -72,6 +80,8 @@ def test_stored_bytes_stay_what_they_are() -> None:
     assert writer_key(1, bytes(16)).hex() == "77" + "00000001" + "00" * 16
     assert known_key(1, 20_000, bytes(16)).hex() == "6b" + "00000001" + "00004e20" + "00" * 16
     assert record_key(258).hex() == "63" + "0102"
+    assert log_key(1, 258).hex() == "6f" + "00000001" + "0000000000000102"
+    assert staging_key(258).hex() == "73" + "00000102"
 
 
 @given(cells, cells)
@@ -109,6 +119,45 @@ def test_range_of_records_holds_every_slot_and_nothing_else(slot: int) -> None:
     start, end = RECORDS
     assert start <= record_key(slot) < end
     assert slot_of_record(record_key(slot)) == slot
-    cell = cell_key(0, 0, 0)
-    others = (HEARTBEAT_KEY, cell, user_key(cell, b"a"), writer_key(0, bytes(16)), known_key(0, 0, bytes(16)))
-    assert not any(start <= key < end for key in others)
+    assert not any(start <= key < end for key in (HEARTBEAT_KEY, staging_key(0), *keys_of_copy(0)))
+
+
+@given(generations)
+def test_range_of_markers_holds_every_generation_and_nothing_else(generation: int) -> None:
+    start, end = STAGED
+    assert start <= staging_key(generation) < end
+    assert generation_of_staging(staging_key(generation)) == generation
+    assert not any(start <= key < end for key in (HEARTBEAT_KEY, record_key(0), *keys_of_copy(generation)))
+
+
+def keys_of_copy(generation: int) -> list[bytes]:
+    """One key of each kind that a copy has; the last one is of its log."""
+    cell = cell_key(generation, 478_000, 5)
+    writer, known = writer_key(generation, b"\xff" * 16), known_key(generation, 20_000, b"\xff" * 16)
+    return [cell, user_key(cell, b"ann"), writer, known, log_key(generation, 2**64 - 1)]
+
+
+@given(generations, generations)
+def test_ranges_of_a_generation_hold_all_its_keys_and_none_of_another(generation: int, other: int) -> None:
+    for key in keys_of_copy(other):
+        assert any(start <= key < end for start, end in generation_ranges(generation)) == (other == generation)
+    markers = (HEARTBEAT_KEY, staging_key(generation), record_key(0))
+    assert not any(start <= key < end for key in markers for start, end in generation_ranges(generation))
+
+
+@given(generations)
+def test_content_is_all_but_the_log(generation: int) -> None:
+    *content, log = keys_of_copy(generation)
+    assert all(any(start <= key < end for start, end in content_ranges(generation)) for key in content)
+    assert not any(start <= log < end for start, end in content_ranges(generation))
+
+
+@given(generations, generations)
+def test_key_of_a_copy_moves_to_another_generation(generation: int, other: int) -> None:
+    moved = [with_generation(other, without_generation(key)) for key in keys_of_copy(generation)]
+    assert moved == keys_of_copy(other)
+
+
+@given(generations, u64, u64)
+def test_log_sorts_by_the_number_of_the_op(generation: int, one: int, other: int) -> None:
+    assert (log_key(generation, one) < log_key(generation, other)) == (one < other)

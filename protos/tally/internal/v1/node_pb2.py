@@ -24,15 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/tally/internal/v1/node.proto\x12\x11tally.internal.v1\"o\n\x0f\x45xchangeRequest\x12\x30\n\x0bsub_batches\x18\x01 \x03(\x0b\x32\x1b.tally.internal.v1.SubBatch\x12*\n\x05reads\x18\x02 \x03(\x0b\x32\x1b.tally.internal.v1.HourRead\"x\n\x10\x45xchangeResponse\x12\x36\n\x0bsub_batches\x18\x01 \x03(\x0b\x32!.tally.internal.v1.SubBatchAnswer\x12,\n\x05reads\x18\x02 \x03(\x0b\x32\x1d.tally.internal.v1.HourAnswer\"\x8b\x01\n\x08SubBatch\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06writer\x18\x02 \x01(\x0c\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\x0c\n\x04slot\x18\x04 \x01(\r\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\r\n\x05hours\x18\x06 \x03(\r\x12\r\n\x05users\x18\x07 \x03(\x0c\x12\r\n\x05kinds\x18\x08 \x01(\x0c\x12\x0c\n\x04keys\x18\t \x03(\x0c\"j\n\x0eSubBatchAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12+\n\x07outcome\x18\x02 \x01(\x0e\x32\x1a.tally.internal.v1.Outcome\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x10\n\x08refusals\x18\x04 \x01(\x0c\"E\n\x08HourRead\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04hour\x18\x02 \x01(\r\x12\x0f\n\x07\x62uckets\x18\x03 \x03(\r\x12\x0e\n\x06\x65pochs\x18\x04 \x03(\x04\"\xa9\x01\n\nHourAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04hour\x18\x02 \x01(\r\x12\x0e\n\x06\x63licks\x18\x03 \x01(\x04\x12\x13\n\x0bimpressions\x18\x04 \x01(\x04\x12\r\n\x05users\x18\x05 \x01(\x04\x12\x17\n\x0frefused_buckets\x18\x06 \x03(\r\x12\x34\n\x10refused_outcomes\x18\x07 \x03(\x0e\x32\x1a.tally.internal.v1.Outcome\"\x0f\n\rStatusRequest\">\n\x0eStatusResponse\x12\r\n\x05shard\x18\x01 \x01(\t\x12\r\n\x05slots\x18\x02 \x03(\r\x12\x0e\n\x06\x65pochs\x18\x03 \x03(\x04\"\x10\n\x0eHintMapRequest\"\x11\n\x0fHintMapResponse*\xae\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0e\n\nOUTCOME_OK\x10\x01\x12\x15\n\x11OUTCOME_NOT_OWNER\x10\x02\x12\x15\n\x11OUTCOME_NOT_READY\x10\x03\x12\x18\n\x14OUTCOME_OUT_OF_ORDER\x10\x04\x12\x1b\n\x17OUTCOME_CONTENT_DIFFERS\x10\x05\x12\x15\n\x11OUTCOME_MALFORMED\x10\x06\x32\x80\x02\n\x04Node\x12W\n\x08\x45xchange\x12\".tally.internal.v1.ExchangeRequest\x1a#.tally.internal.v1.ExchangeResponse(\x01\x30\x01\x12M\n\x06Status\x12 .tally.internal.v1.StatusRequest\x1a!.tally.internal.v1.StatusResponse\x12P\n\x07HintMap\x12!.tally.internal.v1.HintMapRequest\x1a\".tally.internal.v1.HintMapResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/tally/internal/v1/node.proto\x12\x11tally.internal.v1\"o\n\x0f\x45xchangeRequest\x12\x30\n\x0bsub_batches\x18\x01 \x03(\x0b\x32\x1b.tally.internal.v1.SubBatch\x12*\n\x05reads\x18\x02 \x03(\x0b\x32\x1b.tally.internal.v1.HourRead\"x\n\x10\x45xchangeResponse\x12\x36\n\x0bsub_batches\x18\x01 \x03(\x0b\x32!.tally.internal.v1.SubBatchAnswer\x12,\n\x05reads\x18\x02 \x03(\x0b\x32\x1d.tally.internal.v1.HourAnswer\"\x8b\x01\n\x08SubBatch\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06writer\x18\x02 \x01(\x0c\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\x0c\n\x04slot\x18\x04 \x01(\r\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\r\n\x05hours\x18\x06 \x03(\r\x12\r\n\x05users\x18\x07 \x03(\x0c\x12\r\n\x05kinds\x18\x08 \x01(\x0c\x12\x0c\n\x04keys\x18\t \x03(\x0c\"j\n\x0eSubBatchAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12+\n\x07outcome\x18\x02 \x01(\x0e\x32\x1a.tally.internal.v1.Outcome\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x10\n\x08refusals\x18\x04 \x01(\x0c\"E\n\x08HourRead\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04hour\x18\x02 \x01(\r\x12\x0f\n\x07\x62uckets\x18\x03 \x03(\r\x12\x0e\n\x06\x65pochs\x18\x04 \x03(\x04\"\xa9\x01\n\nHourAnswer\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04hour\x18\x02 \x01(\r\x12\x0e\n\x06\x63licks\x18\x03 \x01(\x04\x12\x13\n\x0bimpressions\x18\x04 \x01(\x04\x12\r\n\x05users\x18\x05 \x01(\x04\x12\x17\n\x0frefused_buckets\x18\x06 \x03(\r\x12\x34\n\x10refused_outcomes\x18\x07 \x03(\x0e\x32\x1a.tally.internal.v1.Outcome\"\x0f\n\rStatusRequest\"\x92\x01\n\x0eStatusResponse\x12\r\n\x05shard\x18\x01 \x01(\t\x12\r\n\x05slots\x18\x02 \x03(\r\x12\x0e\n\x06\x65pochs\x18\x03 \x03(\x04\x12-\n\x06\x63opies\x18\x04 \x03(\x0b\x32\x1d.tally.internal.v1.CopyStatus\x12\x11\n\tdisk_full\x18\x05 \x01(\x08\x12\x10\n\x08stopping\x18\x06 \x01(\x08\"\x84\x01\n\nCopyStatus\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x0f\n\x07serving\x18\x04 \x01(\x08\x12\r\n\x05opnum\x18\x05 \x01(\x04\x12\x13\n\x0b\x63lone_bytes\x18\x06 \x01(\x04\x12\x0f\n\x07joining\x18\x07 \x01(\x08\"\x10\n\x0eHintMapRequest\"\x11\n\x0fHintMapResponse\"6\n\x06OpName\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\r\n\x05opnum\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"h\n\x02Op\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.tally.internal.v1.OpName\x12+\n\x08previous\x18\x02 \x01(\x0b\x32\x19.tally.internal.v1.OpName\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"\xad\x01\n\x06OpBody\x12\x0f\n\x07writers\x18\x01 \x01(\r\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x04\x12\x10\n\x08swept_ms\x18\x03 \x01(\x04\x12\x10\n\x08keys_day\x18\x04 \x01(\r\x12\x10\n\x08put_keys\x18\x05 \x03(\x0c\x12\x12\n\nput_values\x18\x06 \x03(\x0c\x12\x0f\n\x07\x64\x65letes\x18\x07 \x03(\x0c\x12\x14\n\x0crange_starts\x18\x08 \x03(\x0c\x12\x12\n\nrange_ends\x18\t \x03(\x0c\"\xa3\x01\n\x10ReplicateRequest\x12\x30\n\x08\x66orwards\x18\x01 \x03(\x0b\x32\x1e.tally.internal.v1.ForwardCall\x12+\n\x05heads\x18\x02 \x03(\x0b\x32\x1c.tally.internal.v1.HeadsCall\x12\x30\n\x08\x63onfirms\x18\x03 \x03(\x0b\x32\x1e.tally.internal.v1.ConfirmCall\"p\n\x0b\x46orwardCall\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x0c\n\x04slot\x18\x02 \x01(\r\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x13\n\x0bincarnation\x18\x04 \x01(\x0c\x12!\n\x02op\x18\x05 \x01(\x0b\x32\x15.tally.internal.v1.Op\"6\n\tHeadsCall\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x0c\n\x04slot\x18\x02 \x01(\r\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"M\n\x0b\x43onfirmCall\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x0c\n\x04slot\x18\x02 \x01(\r\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x13\n\x0bincarnation\x18\x04 \x01(\x0c\"C\n\x11ReplicateResponse\x12.\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x1d.tally.internal.v1.CopyAnswer\"\x9e\x01\n\nCopyAnswer\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x0c\n\x04slot\x18\x02 \x01(\r\x12+\n\x07verdict\x18\x03 \x01(\x0e\x32\x1a.tally.internal.v1.Verdict\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x13\n\x0bincarnation\x18\x05 \x01(\x0c\x12#\n\x04head\x18\x06 \x01(\x0b\x32\x15.tally.internal.v1.Op\"Z\n\x0c\x43loneRequest\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\x12\'\n\x04head\x18\x03 \x01(\x0b\x32\x19.tally.internal.v1.OpName\"\xd5\x01\n\rCloneResponse\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.tally.internal.v1.CloneHeaderH\x00\x12*\n\x03ops\x18\x02 \x01(\x0b\x32\x1b.tally.internal.v1.CloneOpsH\x00\x12\x32\n\x07\x65ntries\x18\x03 \x01(\x0b\x32\x1f.tally.internal.v1.CloneEntriesH\x00\x12*\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x1b.tally.internal.v1.CloneEndH\x00\x42\x06\n\x04part\"d\n\x0b\x43loneHeader\x12\x0f\n\x07granted\x18\x01 \x01(\x08\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12#\n\x04head\x18\x03 \x01(\x0b\x32\x15.tally.internal.v1.Op\x12\x10\n\x08\x63\x61tch_up\x18\x04 \x01(\x08\".\n\x08\x43loneOps\x12\"\n\x03ops\x18\x01 \x03(\x0b\x32\x15.tally.internal.v1.Op\",\n\x0c\x43loneEntries\x12\x0f\n\x07\x63olumns\x18\x01 \x01(\x0c\x12\x0b\n\x03\x63rc\x18\x02 \x01(\r\",\n\x0c\x45ntryColumns\x12\x0c\n\x04keys\x18\x01 \x03(\x0c\x12\x0e\n\x06values\x18\x02 \x03(\x0c\"m\n\x08\x43loneEnd\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x0f\n\x07writers\x18\x03 \x01(\r\x12\r\n\x05\x61t_ms\x18\x04 \x01(\x04\x12\x10\n\x08swept_ms\x18\x05 \x01(\x04\x12\x10\n\x08keys_day\x18\x06 \x01(\r\"F\n\x11\x43hangeRowsRequest\x12\x31\n\x07\x63hanges\x18\x01 \x03(\x0b\x32 .tally.internal.v1.RowChangeWish\"~\n\rRowChangeWish\x12,\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x1c.tally.internal.v1.RowChange\x12\x0c\n\x04slot\x18\x02 \x01(\r\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\r\n\x05shard\x18\x04 \x01(\t\x12\x13\n\x0bincarnation\x18\x05 \x01(\x0c\"&\n\x12\x43hangeRowsResponse\x12\x10\n\x08refusals\x18\x01 \x03(\t\"3\n\x12SwitchSlotsRequest\x12\r\n\x05slots\x18\x01 \x03(\r\x12\x0e\n\x06shards\x18\x02 \x03(\t\"\x15\n\x13SwitchSlotsResponse\"5\n\x10\x46oundCopyRequest\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\"\x13\n\x11\x46oundCopyResponse*\xae\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0e\n\nOUTCOME_OK\x10\x01\x12\x15\n\x11OUTCOME_NOT_OWNER\x10\x02\x12\x15\n\x11OUTCOME_NOT_READY\x10\x03\x12\x18\n\x14OUTCOME_OUT_OF_ORDER\x10\x04\x12\x1b\n\x17OUTCOME_CONTENT_DIFFERS\x10\x05\x12\x15\n\x11OUTCOME_MALFORMED\x10\x06*p\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0e\n\nVERDICT_OK\x10\x01\x12\x13\n\x0fVERDICT_NO_COPY\x10\x02\x12\x11\n\rVERDICT_STALE\x10\x03\x12\x14\n\x10VERDICT_DIVERGED\x10\x04*\x7f\n\tRowChange\x12\x1a\n\x16ROW_CHANGE_UNSPECIFIED\x10\x00\x12\x12\n\x0eROW_CHANGE_ADD\x10\x01\x12\x15\n\x11ROW_CHANGE_REMOVE\x10\x02\x12\x16\n\x12ROW_CHANGE_PROMOTE\x10\x03\x12\x13\n\x0fROW_CHANGE_TERM\x10\x04\x32\xbb\x05\n\x04Node\x12W\n\x08\x45xchange\x12\".tally.internal.v1.ExchangeRequest\x1a#.tally.internal.v1.ExchangeResponse(\x01\x30\x01\x12Z\n\tReplicate\x12#.tally.internal.v1.ReplicateRequest\x1a$.tally.internal.v1.ReplicateResponse(\x01\x30\x01\x12L\n\x05\x43lone\x12\x1f.tally.internal.v1.CloneRequest\x1a .tally.internal.v1.CloneResponse0\x01\x12M\n\x06Status\x12 .tally.internal.v1.StatusRequest\x1a!.tally.internal.v1.StatusResponse\x12P\n\x07HintMap\x12!.tally.internal.v1.HintMapRequest\x1a\".tally.internal.v1.HintMapResponse\x12Y\n\nChangeRows\x12$.tally.internal.v1.ChangeRowsRequest\x1a%.tally.internal.v1.ChangeRowsResponse\x12\\\n\x0bSwitchSlots\x12%.tally.internal.v1.SwitchSlotsRequest\x1a&.tally.internal.v1.SwitchSlotsResponse\x12V\n\tFoundCopy\x12#.tally.internal.v1.FoundCopyRequest\x1a$.tally.internal.v1.FoundCopyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.tally.internal.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=905
-  _globals['_OUTCOME']._serialized_end=1079
+  _globals['_OUTCOME']._serialized_start=3161
+  _globals['_OUTCOME']._serialized_end=3335
+  _globals['_VERDICT']._serialized_start=3337
+  _globals['_VERDICT']._serialized_end=3449
+  _globals['_ROWCHANGE']._serialized_start=3451
+  _globals['_ROWCHANGE']._serialized_end=3578
   _globals['_EXCHANGEREQUEST']._serialized_start=58
   _globals['_EXCHANGEREQUEST']._serialized_end=169
   _globals['_EXCHANGERESPONSE']._serialized_start=171
@@ -47,12 +51,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HOURANSWER']._serialized_end=784
   _globals['_STATUSREQUEST']._serialized_start=786
   _globals['_STATUSREQUEST']._serialized_end=801
-  _globals['_STATUSRESPONSE']._serialized_start=803
-  _globals['_STATUSRESPONSE']._serialized_end=865
-  _globals['_HINTMAPREQUEST']._serialized_start=867
-  _globals['_HINTMAPREQUEST']._serialized_end=883
-  _globals['_HINTMAPRESPONSE']._serialized_start=885
-  _globals['_HINTMAPRESPONSE']._serialized_end=902
-  _globals['_NODE']._serialized_start=1082
-  _globals['_NODE']._serialized_end=1338
+  _globals['_STATUSRESPONSE']._serialized_start=804
+  _globals['_STATUSRESPONSE']._serialized_end=950
+  _globals['_COPYSTATUS']._serialized_start=953
+  _globals['_COPYSTATUS']._serialized_end=1085
+  _globals['_HINTMAPREQUEST']._serialized_start=1087
+  _globals['_HINTMAPREQUEST']._serialized_end=1103
+  _globals['_HINTMAPRESPONSE']._serialized_start=1105
+  _globals['_HINTMAPRESPONSE']._serialized_end=1122
+  _globals['_OPNAME']._serialized_start=1124
+  _globals['_OPNAME']._serialized_end=1178
+  _globals['_OP']._serialized_start=1180
+  _globals['_OP']._serialized_end=1284
+  _globals['_OPBODY']._serialized_start=1287
+  _globals['_OPBODY']._serialized_end=1460
+  _globals['_REPLICATEREQUEST']._serialized_start=1463
+  _globals['_REPLICATEREQUEST']._serialized_end=1626
+  _globals['_FORWARDCALL']._serialized_start=1628
+  _globals['_FORWARDCALL']._serialized_end=1740
+  _globals['_HEADSCALL']._serialized_start=1742
+  _globals['_HEADSCALL']._serialized_end=1796
+  _globals['_CONFIRMCALL']._serialized_start=1798
+  _globals['_CONFIRMCALL']._serialized_end=1875
+  _globals['_REPLICATERESPONSE']._serialized_start=1877
+  _globals['_REPLICATERESPONSE']._serialized_end=1944
+  _globals['_COPYANSWER']._serialized_start=1947
+  _globals['_COPYANSWER']._serialized_end=2105
+  _globals['_CLONEREQUEST']._serialized_start=2107
+  _globals['_CLONEREQUEST']._serialized_end=2197
+  _globals['_CLONERESPONSE']._serialized_start=2200
+  _globals['_CLONERESPONSE']._serialized_end=2413
+  _globals['_CLONEHEADER']._serialized_start=2415
+  _globals['_CLONEHEADER']._serialized_end=2515
+  _globals['_CLONEOPS']._serialized_start=2517
+  _globals['_CLONEOPS']._serialized_end=2563
+  _globals['_CLONEENTRIES']._serialized_start=2565
+  _globals['_CLONEENTRIES']._serialized_end=2609
+  _globals['_ENTRYCOLUMNS']._serialized_start=2611
+  _globals['_ENTRYCOLUMNS']._serialized_end=2655
+  _globals['_CLONEEND']._serialized_start=2657
+  _globals['_CLONEEND']._serialized_end=2766
+  _globals['_CHANGEROWSREQUEST']._serialized_start=2768
+  _globals['_CHANGEROWSREQUEST']._serialized_end=2838
+  _globals['_ROWCHANGEWISH']._serialized_start=2840
+  _globals['_ROWCHANGEWISH']._serialized_end=2966
+  _globals['_CHANGEROWSRESPONSE']._serialized_start=2968
+  _globals['_CHANGEROWSRESPONSE']._serialized_end=3006
+  _globals['_SWITCHSLOTSREQUEST']._serialized_start=3008
+  _globals['_SWITCHSLOTSREQUEST']._serialized_end=3059
+  _globals['_SWITCHSLOTSRESPONSE']._serialized_start=3061
+  _globals['_SWITCHSLOTSRESPONSE']._serialized_end=3082
+  _globals['_FOUNDCOPYREQUEST']._serialized_start=3084
+  _globals['_FOUNDCOPYREQUEST']._serialized_end=3137
+  _globals['_FOUNDCOPYRESPONSE']._serialized_start=3139
+  _globals['_FOUNDCOPYRESPONSE']._serialized_end=3158
+  _globals['_NODE']._serialized_start=3581
+  _globals['_NODE']._serialized_end=4280
 # @@protoc_insertion_point(module_scope)

@@ -59,6 +59,58 @@ OUTCOME_MALFORMED: Outcome.ValueType  # 6
 """It can't be read as a sub-batch of this slot at all, so nothing was applied and no number was used."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    """Never sent; a receiver treats it as no answer."""
+    VERDICT_OK: _Verdict.ValueType  # 1
+    VERDICT_NO_COPY: _Verdict.ValueType  # 2
+    """Not that incarnation, or not complete."""
+    VERDICT_STALE: _Verdict.ValueType  # 3
+    """The sender's epoch is over."""
+    VERDICT_DIVERGED: _Verdict.ValueType  # 4
+    """The op does not follow the head."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper): ...
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+"""Never sent; a receiver treats it as no answer."""
+VERDICT_OK: Verdict.ValueType  # 1
+VERDICT_NO_COPY: Verdict.ValueType  # 2
+"""Not that incarnation, or not complete."""
+VERDICT_STALE: Verdict.ValueType  # 3
+"""The sender's epoch is over."""
+VERDICT_DIVERGED: Verdict.ValueType  # 4
+"""The op does not follow the head."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+class _RowChange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RowChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RowChange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROW_CHANGE_UNSPECIFIED: _RowChange.ValueType  # 0
+    """Never sent."""
+    ROW_CHANGE_ADD: _RowChange.ValueType  # 1
+    ROW_CHANGE_REMOVE: _RowChange.ValueType  # 2
+    ROW_CHANGE_PROMOTE: _RowChange.ValueType  # 3
+    ROW_CHANGE_TERM: _RowChange.ValueType  # 4
+
+class RowChange(_RowChange, metaclass=_RowChangeEnumTypeWrapper): ...
+
+ROW_CHANGE_UNSPECIFIED: RowChange.ValueType  # 0
+"""Never sent."""
+ROW_CHANGE_ADD: RowChange.ValueType  # 1
+ROW_CHANGE_REMOVE: RowChange.ValueType  # 2
+ROW_CHANGE_PROMOTE: RowChange.ValueType  # 3
+ROW_CHANGE_TERM: RowChange.ValueType  # 4
+Global___RowChange: _TypeAlias = RowChange  # noqa: Y015
+
 @_typing.final
 class ExchangeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -299,27 +351,83 @@ class StatusResponse(_message.Message):
     SHARD_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
     EPOCHS_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
+    DISK_FULL_FIELD_NUMBER: _builtins.int
+    STOPPING_FIELD_NUMBER: _builtins.int
     shard: _builtins.str
+    disk_full: _builtins.bool
+    """It takes no new copies: 85 % of the disk are used."""
+    stopping: _builtins.bool
+    """It is about to end: others should be primary of its slots."""
     @_builtins.property
     def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Columns of equal length: the slots that this shard serves as primary, and in which epoch."""
 
     @_builtins.property
     def epochs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedCompositeFieldContainer[Global___CopyStatus]:
+        """Every copy that is here, whether the map names it or not; by slot."""
+
     def __init__(
         self,
         *,
         shard: _builtins.str = ...,
         slots: _abc.Iterable[_builtins.int] | None = ...,
         epochs: _abc.Iterable[_builtins.int] | None = ...,
+        copies: _abc.Iterable[Global___CopyStatus] | None = ...,
+        disk_full: _builtins.bool = ...,
+        stopping: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epochs", b"epochs", "shard", b"shard", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "disk_full", b"disk_full", "epochs", b"epochs", "shard", b"shard", "slots", b"slots", "stopping", b"stopping"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StatusResponse: _TypeAlias = StatusResponse  # noqa: Y015
+
+@_typing.final
+class CopyStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOT_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    SERVING_FIELD_NUMBER: _builtins.int
+    OPNUM_FIELD_NUMBER: _builtins.int
+    CLONE_BYTES_FIELD_NUMBER: _builtins.int
+    JOINING_FIELD_NUMBER: _builtins.int
+    slot: _builtins.int
+    incarnation: _builtins.bytes
+    """16 bytes, the name of the copy in the map; empty if there is none yet."""
+    epoch: _builtins.int
+    """The highest that it has stored."""
+    serving: _builtins.bool
+    """It is primary and serves, in `epoch`."""
+    opnum: _builtins.int
+    """How many ops it has applied, over all epochs."""
+    clone_bytes: _builtins.int
+    """It is getting a copy: bytes that came so far."""
+    joining: _builtins.bool
+    def __init__(
+        self,
+        *,
+        slot: _builtins.int = ...,
+        incarnation: _builtins.bytes = ...,
+        epoch: _builtins.int = ...,
+        serving: _builtins.bool = ...,
+        opnum: _builtins.int = ...,
+        clone_bytes: _builtins.int = ...,
+        joining: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clone_bytes", b"clone_bytes", "epoch", b"epoch", "incarnation", b"incarnation", "joining", b"joining", "opnum", b"opnum", "serving", b"serving", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyStatus: _TypeAlias = CopyStatus  # noqa: Y015
 
 @_typing.final
 class HintMapRequest(_message.Message):
@@ -350,3 +458,653 @@ class HintMapResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HintMapResponse: _TypeAlias = HintMapResponse  # noqa: Y015
+
+@_typing.final
+class OpName(_message.Message):
+    """Name of an op of a slot; all zero and empty for the state before the first one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    OPNUM_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    opnum: _builtins.int
+    digest: _builtins.bytes
+    """Chains over all ops before it; 16 bytes."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        opnum: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "epoch", b"epoch", "opnum", b"opnum"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpName: _TypeAlias = OpName  # noqa: Y015
+
+@_typing.final
+class Op(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    body: _builtins.bytes
+    """A serialized OpBody; empty where only the name is known."""
+    @_builtins.property
+    def name(self) -> Global___OpName: ...
+    @_builtins.property
+    def previous(self) -> Global___OpName:
+        """The op that it follows."""
+
+    def __init__(
+        self,
+        *,
+        name: Global___OpName | None = ...,
+        previous: Global___OpName | None = ...,
+        body: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "previous", b"previous"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "name", b"name", "previous", b"previous"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Op: _TypeAlias = Op  # noqa: Y015
+
+@_typing.final
+class OpBody(_message.Message):
+    """What an op changes, the same on every copy. Keys are those of shard/keys.py without their generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRITERS_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    SWEPT_MS_FIELD_NUMBER: _builtins.int
+    KEYS_DAY_FIELD_NUMBER: _builtins.int
+    PUT_KEYS_FIELD_NUMBER: _builtins.int
+    PUT_VALUES_FIELD_NUMBER: _builtins.int
+    DELETES_FIELD_NUMBER: _builtins.int
+    RANGE_STARTS_FIELD_NUMBER: _builtins.int
+    RANGE_ENDS_FIELD_NUMBER: _builtins.int
+    writers: _builtins.int
+    """The copy's record after the op: see CopyRecord in shard/keys.py."""
+    at_ms: _builtins.int
+    swept_ms: _builtins.int
+    keys_day: _builtins.int
+    @_builtins.property
+    def put_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Columns of equal length."""
+
+    @_builtins.property
+    def put_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def deletes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def range_starts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Columns of equal length: from, and up to but without."""
+
+    @_builtins.property
+    def range_ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        writers: _builtins.int = ...,
+        at_ms: _builtins.int = ...,
+        swept_ms: _builtins.int = ...,
+        keys_day: _builtins.int = ...,
+        put_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        put_values: _abc.Iterable[_builtins.bytes] | None = ...,
+        deletes: _abc.Iterable[_builtins.bytes] | None = ...,
+        range_starts: _abc.Iterable[_builtins.bytes] | None = ...,
+        range_ends: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "deletes", b"deletes", "keys_day", b"keys_day", "put_keys", b"put_keys", "put_values", b"put_values", "range_ends", b"range_ends", "range_starts", b"range_starts", "swept_ms", b"swept_ms", "writers", b"writers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpBody: _TypeAlias = OpBody  # noqa: Y015
+
+@_typing.final
+class ReplicateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORWARDS_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
+    CONFIRMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def forwards(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForwardCall]: ...
+    @_builtins.property
+    def heads(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeadsCall]: ...
+    @_builtins.property
+    def confirms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfirmCall]: ...
+    def __init__(
+        self,
+        *,
+        forwards: _abc.Iterable[Global___ForwardCall] | None = ...,
+        heads: _abc.Iterable[Global___HeadsCall] | None = ...,
+        confirms: _abc.Iterable[Global___ConfirmCall] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirms", b"confirms", "forwards", b"forwards", "heads", b"heads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicateRequest: _TypeAlias = ReplicateRequest  # noqa: Y015
+
+@_typing.final
+class ForwardCall(_message.Message):
+    """Apply this op, or say that you have it (rule 3 of shard/replica)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    OP_FIELD_NUMBER: _builtins.int
+    call: _builtins.int
+    """Chosen by the sender, unique in its process; the answer carries it. 0 is never valid."""
+    slot: _builtins.int
+    epoch: _builtins.int
+    incarnation: _builtins.bytes
+    """Of the copy that is meant; 16 bytes."""
+    @_builtins.property
+    def op(self) -> Global___Op: ...
+    def __init__(
+        self,
+        *,
+        call: _builtins.int = ...,
+        slot: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        incarnation: _builtins.bytes = ...,
+        op: Global___Op | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["op", b"op"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "epoch", b"epoch", "incarnation", b"incarnation", "op", b"op", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForwardCall: _TypeAlias = ForwardCall  # noqa: Y015
+
+@_typing.final
+class HeadsCall(_message.Message):
+    """Tell your head, and take no older epoch any more (rule 5)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    call: _builtins.int
+    slot: _builtins.int
+    epoch: _builtins.int
+    def __init__(
+        self,
+        *,
+        call: _builtins.int = ...,
+        slot: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "epoch", b"epoch", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeadsCall: _TypeAlias = HeadsCall  # noqa: Y015
+
+@_typing.final
+class ConfirmCall(_message.Message):
+    """Say that you have seen no higher epoch (rule 12)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    call: _builtins.int
+    slot: _builtins.int
+    epoch: _builtins.int
+    incarnation: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        call: _builtins.int = ...,
+        slot: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        incarnation: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "epoch", b"epoch", "incarnation", b"incarnation", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmCall: _TypeAlias = ConfirmCall  # noqa: Y015
+
+@_typing.final
+class ReplicateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___CopyAnswer]: ...
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___CopyAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicateResponse: _TypeAlias = ReplicateResponse  # noqa: Y015
+
+@_typing.final
+class CopyAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    call: _builtins.int
+    slot: _builtins.int
+    verdict: Global___Verdict.ValueType
+    epoch: _builtins.int
+    """The highest that the answering copy has stored."""
+    incarnation: _builtins.bytes
+    @_builtins.property
+    def head(self) -> Global___Op:
+        """Only as the answer to HeadsCall."""
+
+    def __init__(
+        self,
+        *,
+        call: _builtins.int = ...,
+        slot: _builtins.int = ...,
+        verdict: Global___Verdict.ValueType = ...,
+        epoch: _builtins.int = ...,
+        incarnation: _builtins.bytes = ...,
+        head: Global___Op | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "epoch", b"epoch", "head", b"head", "incarnation", b"incarnation", "slot", b"slot", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyAnswer: _TypeAlias = CopyAnswer  # noqa: Y015
+
+@_typing.final
+class CloneRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOT_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    slot: _builtins.int
+    incarnation: _builtins.bytes
+    """What the copy is to be called, 16 random bytes; another one for each call."""
+    @_builtins.property
+    def head(self) -> Global___OpName:
+        """The head of the complete copy that is here; not set without one."""
+
+    def __init__(
+        self,
+        *,
+        slot: _builtins.int = ...,
+        incarnation: _builtins.bytes = ...,
+        head: Global___OpName | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "incarnation", b"incarnation", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloneRequest: _TypeAlias = CloneRequest  # noqa: Y015
+
+@_typing.final
+class CloneResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    OPS_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___CloneHeader: ...
+    @_builtins.property
+    def ops(self) -> Global___CloneOps: ...
+    @_builtins.property
+    def entries(self) -> Global___CloneEntries: ...
+    @_builtins.property
+    def end(self) -> Global___CloneEnd: ...
+    def __init__(
+        self,
+        *,
+        header: Global___CloneHeader | None = ...,
+        ops: Global___CloneOps | None = ...,
+        entries: Global___CloneEntries | None = ...,
+        end: Global___CloneEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "entries", b"entries", "header", b"header", "ops", b"ops", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "entries", b"entries", "header", b"header", "ops", b"ops", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "ops", "entries", "end"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___CloneResponse: _TypeAlias = CloneResponse  # noqa: Y015
+
+@_typing.final
+class CloneHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANTED_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    CATCH_UP_FIELD_NUMBER: _builtins.int
+    granted: _builtins.bool
+    """False: not now, ask again; nothing follows."""
+    epoch: _builtins.int
+    catch_up: _builtins.bool
+    """Ops follow, for the copy that is there; otherwise entries, for a new one."""
+    @_builtins.property
+    def head(self) -> Global___Op:
+        """What the copy has when all of it came."""
+
+    def __init__(
+        self,
+        *,
+        granted: _builtins.bool = ...,
+        epoch: _builtins.int = ...,
+        head: Global___Op | None = ...,
+        catch_up: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catch_up", b"catch_up", "epoch", b"epoch", "granted", b"granted", "head", b"head"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloneHeader: _TypeAlias = CloneHeader  # noqa: Y015
+
+@_typing.final
+class CloneOps(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ops(self) -> _containers.RepeatedCompositeFieldContainer[Global___Op]: ...
+    def __init__(
+        self,
+        *,
+        ops: _abc.Iterable[Global___Op] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ops", b"ops"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloneOps: _TypeAlias = CloneOps  # noqa: Y015
+
+@_typing.final
+class CloneEntries(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    CRC_FIELD_NUMBER: _builtins.int
+    columns: _builtins.bytes
+    """A serialized EntryColumns."""
+    crc: _builtins.int
+    """CRC-32 of that."""
+    def __init__(
+        self,
+        *,
+        columns: _builtins.bytes = ...,
+        crc: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "crc", b"crc"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloneEntries: _TypeAlias = CloneEntries  # noqa: Y015
+
+@_typing.final
+class EntryColumns(_message.Message):
+    """Keys of shard/keys.py without their generation, and what stands there; columns of equal length."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        values: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EntryColumns: _TypeAlias = EntryColumns  # noqa: Y015
+
+@_typing.final
+class CloneEnd(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    WRITERS_FIELD_NUMBER: _builtins.int
+    AT_MS_FIELD_NUMBER: _builtins.int
+    SWEPT_MS_FIELD_NUMBER: _builtins.int
+    KEYS_DAY_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Of all ops or entries."""
+    digest: _builtins.bytes
+    """16 bytes, chained over all `columns`; only after entries."""
+    writers: _builtins.int
+    """The copy's record as of the head: see OpBody. Only after entries."""
+    at_ms: _builtins.int
+    swept_ms: _builtins.int
+    keys_day: _builtins.int
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+        writers: _builtins.int = ...,
+        at_ms: _builtins.int = ...,
+        swept_ms: _builtins.int = ...,
+        keys_day: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "count", b"count", "digest", b"digest", "keys_day", b"keys_day", "swept_ms", b"swept_ms", "writers", b"writers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloneEnd: _TypeAlias = CloneEnd  # noqa: Y015
+
+@_typing.final
+class ChangeRowsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowChangeWish]: ...
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___RowChangeWish] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeRowsRequest: _TypeAlias = ChangeRowsRequest  # noqa: Y015
+
+@_typing.final
+class RowChangeWish(_message.Message):
+    """Executed only while the row is of `epoch` (rule 11)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    SHARD_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    change: Global___RowChange.ValueType
+    slot: _builtins.int
+    epoch: _builtins.int
+    shard: _builtins.str
+    incarnation: _builtins.bytes
+    """16 bytes."""
+    def __init__(
+        self,
+        *,
+        change: Global___RowChange.ValueType = ...,
+        slot: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        shard: _builtins.str = ...,
+        incarnation: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "epoch", b"epoch", "incarnation", b"incarnation", "shard", b"shard", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowChangeWish: _TypeAlias = RowChangeWish  # noqa: Y015
+
+@_typing.final
+class ChangeRowsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One for each change: empty if it was executed, else why not."""
+
+    def __init__(
+        self,
+        *,
+        refusals: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refusals", b"refusals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeRowsResponse: _TypeAlias = ChangeRowsResponse  # noqa: Y015
+
+@_typing.final
+class SwitchSlotsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOTS_FIELD_NUMBER: _builtins.int
+    SHARDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Columns of equal length."""
+
+    @_builtins.property
+    def shards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        slots: _abc.Iterable[_builtins.int] | None = ...,
+        shards: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shards", b"shards", "slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SwitchSlotsRequest: _TypeAlias = SwitchSlotsRequest  # noqa: Y015
+
+@_typing.final
+class SwitchSlotsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SwitchSlotsResponse: _TypeAlias = SwitchSlotsResponse  # noqa: Y015
+
+@_typing.final
+class FoundCopyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOT_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    slot: _builtins.int
+    incarnation: _builtins.bytes
+    """16 random bytes."""
+    def __init__(
+        self,
+        *,
+        slot: _builtins.int = ...,
+        incarnation: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundCopyRequest: _TypeAlias = FoundCopyRequest  # noqa: Y015
+
+@_typing.final
+class FoundCopyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundCopyResponse: _TypeAlias = FoundCopyResponse  # noqa: Y015

@@ -41,6 +41,16 @@ class NodeStub:
                 request_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ExchangeRequest.SerializeToString,
                 response_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ExchangeResponse.FromString,
                 _registered_method=True)
+        self.Replicate = channel.stream_stream(
+                '/tally.internal.v1.Node/Replicate',
+                request_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ReplicateRequest.SerializeToString,
+                response_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ReplicateResponse.FromString,
+                _registered_method=True)
+        self.Clone = channel.unary_stream(
+                '/tally.internal.v1.Node/Clone',
+                request_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.CloneRequest.SerializeToString,
+                response_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.CloneResponse.FromString,
+                _registered_method=True)
         self.Status = channel.unary_unary(
                 '/tally.internal.v1.Node/Status',
                 request_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.StatusRequest.SerializeToString,
@@ -50,6 +60,21 @@ class NodeStub:
                 '/tally.internal.v1.Node/HintMap',
                 request_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.HintMapRequest.SerializeToString,
                 response_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.HintMapResponse.FromString,
+                _registered_method=True)
+        self.ChangeRows = channel.unary_unary(
+                '/tally.internal.v1.Node/ChangeRows',
+                request_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ChangeRowsRequest.SerializeToString,
+                response_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ChangeRowsResponse.FromString,
+                _registered_method=True)
+        self.SwitchSlots = channel.unary_unary(
+                '/tally.internal.v1.Node/SwitchSlots',
+                request_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.SwitchSlotsRequest.SerializeToString,
+                response_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.SwitchSlotsResponse.FromString,
+                _registered_method=True)
+        self.FoundCopy = channel.unary_unary(
+                '/tally.internal.v1.Node/FoundCopy',
+                request_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.FoundCopyRequest.SerializeToString,
+                response_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.FoundCopyResponse.FromString,
                 _registered_method=True)
 
 
@@ -66,8 +91,24 @@ class NodeServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Replicate(self, request_iterator, context):
+        """One stream per (shard, shard) carries what the copies of many slots ask each other. Each call is answered by itself,
+        in any order; a call without an answer is repeated by the rules of shard/replica, never by the stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Clone(self, request, context):
+        """Asks the primary of a slot for a copy, or for the ops that the copy here has missed. The answer is a header, then ops
+        or entries, then an end; without an end it is worth nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Status(self, request, context):
-        """Tells which slots this shard serves now. Safe to repeat.
+        """Tells what this shard has and serves now: the controller's health call, and `tally status`. Safe to repeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,6 +116,29 @@ class NodeServicer:
 
     def HintMap(self, request, context):
         """Says that etcd holds a newer map. Only a hint: who misses it reads the map within a second anyway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeRows(self, request, context):
+        """Asks the controller for changes of rows. FAILED_PRECONDITION: this shard is not the controller. No answer means
+        nothing: read the map, or ask again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SwitchSlots(self, request, context):
+        """Asks a primary to hand slots over to members of their in-sync sets. Only a hint; repeated while it is due.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FoundCopy(self, request, context):
+        """Begins an empty copy of a slot, because an operator gives up what the lost ones knew. Durable when it is answered;
+        means nothing until a row names it. ALREADY_EXISTS: this shard has a copy of that slot. Safe to repeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,6 +152,16 @@ def add_NodeServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ExchangeRequest.FromString,
                     response_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ExchangeResponse.SerializeToString,
             ),
+            'Replicate': grpc.stream_stream_rpc_method_handler(
+                    servicer.Replicate,
+                    request_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ReplicateRequest.FromString,
+                    response_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ReplicateResponse.SerializeToString,
+            ),
+            'Clone': grpc.unary_stream_rpc_method_handler(
+                    servicer.Clone,
+                    request_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.CloneRequest.FromString,
+                    response_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.CloneResponse.SerializeToString,
+            ),
             'Status': grpc.unary_unary_rpc_method_handler(
                     servicer.Status,
                     request_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.StatusRequest.FromString,
@@ -97,6 +171,21 @@ def add_NodeServicer_to_server(servicer, server):
                     servicer.HintMap,
                     request_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.HintMapRequest.FromString,
                     response_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.HintMapResponse.SerializeToString,
+            ),
+            'ChangeRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeRows,
+                    request_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ChangeRowsRequest.FromString,
+                    response_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ChangeRowsResponse.SerializeToString,
+            ),
+            'SwitchSlots': grpc.unary_unary_rpc_method_handler(
+                    servicer.SwitchSlots,
+                    request_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.SwitchSlotsRequest.FromString,
+                    response_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.SwitchSlotsResponse.SerializeToString,
+            ),
+            'FoundCopy': grpc.unary_unary_rpc_method_handler(
+                    servicer.FoundCopy,
+                    request_deserializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.FoundCopyRequest.FromString,
+                    response_serializer=protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.FoundCopyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -128,6 +217,60 @@ class Node:
             '/tally.internal.v1.Node/Exchange',
             protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ExchangeRequest.SerializeToString,
             protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ExchangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Replicate(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/tally.internal.v1.Node/Replicate',
+            protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ReplicateRequest.SerializeToString,
+            protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ReplicateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Clone(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tally.internal.v1.Node/Clone',
+            protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.CloneRequest.SerializeToString,
+            protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.CloneResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -182,6 +325,87 @@ class Node:
             '/tally.internal.v1.Node/HintMap',
             protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.HintMapRequest.SerializeToString,
             protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.HintMapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tally.internal.v1.Node/ChangeRows',
+            protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ChangeRowsRequest.SerializeToString,
+            protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.ChangeRowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SwitchSlots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tally.internal.v1.Node/SwitchSlots',
+            protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.SwitchSlotsRequest.SerializeToString,
+            protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.SwitchSlotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FoundCopy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tally.internal.v1.Node/FoundCopy',
+            protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.FoundCopyRequest.SerializeToString,
+            protos_dot_tally_dot_internal_dot_v1_dot_node__pb2.FoundCopyResponse.FromString,
             options,
             channel_credentials,
             insecure,

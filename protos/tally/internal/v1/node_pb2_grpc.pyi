@@ -39,10 +39,28 @@ class NodeStub:
     """One stream per (client process, shard) carries the sub-batches and reads of many slots. Each is answered by itself
     when it is done, in any order, so that a slow slot delays no other.
     """
+    Replicate: _grpc.StreamStreamMultiCallable[_node_pb2.ReplicateRequest, _node_pb2.ReplicateResponse]
+    """One stream per (shard, shard) carries what the copies of many slots ask each other. Each call is answered by itself,
+    in any order; a call without an answer is repeated by the rules of shard/replica, never by the stream.
+    """
+    Clone: _grpc.UnaryStreamMultiCallable[_node_pb2.CloneRequest, _node_pb2.CloneResponse]
+    """Asks the primary of a slot for a copy, or for the ops that the copy here has missed. The answer is a header, then ops
+    or entries, then an end; without an end it is worth nothing.
+    """
     Status: _grpc.UnaryUnaryMultiCallable[_node_pb2.StatusRequest, _node_pb2.StatusResponse]
-    """Tells which slots this shard serves now. Safe to repeat."""
+    """Tells what this shard has and serves now: the controller's health call, and `tally status`. Safe to repeat."""
     HintMap: _grpc.UnaryUnaryMultiCallable[_node_pb2.HintMapRequest, _node_pb2.HintMapResponse]
     """Says that etcd holds a newer map. Only a hint: who misses it reads the map within a second anyway."""
+    ChangeRows: _grpc.UnaryUnaryMultiCallable[_node_pb2.ChangeRowsRequest, _node_pb2.ChangeRowsResponse]
+    """Asks the controller for changes of rows. FAILED_PRECONDITION: this shard is not the controller. No answer means
+    nothing: read the map, or ask again.
+    """
+    SwitchSlots: _grpc.UnaryUnaryMultiCallable[_node_pb2.SwitchSlotsRequest, _node_pb2.SwitchSlotsResponse]
+    """Asks a primary to hand slots over to members of their in-sync sets. Only a hint; repeated while it is due."""
+    FoundCopy: _grpc.UnaryUnaryMultiCallable[_node_pb2.FoundCopyRequest, _node_pb2.FoundCopyResponse]
+    """Begins an empty copy of a slot, because an operator gives up what the lost ones knew. Durable when it is answered;
+    means nothing until a row names it. ALREADY_EXISTS: this shard has a copy of that slot. Safe to repeat.
+    """
 
 @_typing.type_check_only
 class NodeAsyncStub(NodeStub):
@@ -55,10 +73,28 @@ class NodeAsyncStub(NodeStub):
     """One stream per (client process, shard) carries the sub-batches and reads of many slots. Each is answered by itself
     when it is done, in any order, so that a slow slot delays no other.
     """
+    Replicate: _aio.StreamStreamMultiCallable[_node_pb2.ReplicateRequest, _node_pb2.ReplicateResponse]  # type: ignore[assignment]
+    """One stream per (shard, shard) carries what the copies of many slots ask each other. Each call is answered by itself,
+    in any order; a call without an answer is repeated by the rules of shard/replica, never by the stream.
+    """
+    Clone: _aio.UnaryStreamMultiCallable[_node_pb2.CloneRequest, _node_pb2.CloneResponse]  # type: ignore[assignment]
+    """Asks the primary of a slot for a copy, or for the ops that the copy here has missed. The answer is a header, then ops
+    or entries, then an end; without an end it is worth nothing.
+    """
     Status: _aio.UnaryUnaryMultiCallable[_node_pb2.StatusRequest, _node_pb2.StatusResponse]  # type: ignore[assignment]
-    """Tells which slots this shard serves now. Safe to repeat."""
+    """Tells what this shard has and serves now: the controller's health call, and `tally status`. Safe to repeat."""
     HintMap: _aio.UnaryUnaryMultiCallable[_node_pb2.HintMapRequest, _node_pb2.HintMapResponse]  # type: ignore[assignment]
     """Says that etcd holds a newer map. Only a hint: who misses it reads the map within a second anyway."""
+    ChangeRows: _aio.UnaryUnaryMultiCallable[_node_pb2.ChangeRowsRequest, _node_pb2.ChangeRowsResponse]  # type: ignore[assignment]
+    """Asks the controller for changes of rows. FAILED_PRECONDITION: this shard is not the controller. No answer means
+    nothing: read the map, or ask again.
+    """
+    SwitchSlots: _aio.UnaryUnaryMultiCallable[_node_pb2.SwitchSlotsRequest, _node_pb2.SwitchSlotsResponse]  # type: ignore[assignment]
+    """Asks a primary to hand slots over to members of their in-sync sets. Only a hint; repeated while it is due."""
+    FoundCopy: _aio.UnaryUnaryMultiCallable[_node_pb2.FoundCopyRequest, _node_pb2.FoundCopyResponse]  # type: ignore[assignment]
+    """Begins an empty copy of a slot, because an operator gives up what the lost ones knew. Durable when it is answered;
+    means nothing until a row names it. ALREADY_EXISTS: this shard has a copy of that slot. Safe to repeat.
+    """
 
 class NodeServicer(metaclass=_abc_1.ABCMeta):
     """One shard, as gateways and other shards see it. Exchange and Status carry the metadata tally-cluster (uuid) and
@@ -76,12 +112,32 @@ class NodeServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def Replicate(
+        self,
+        request_iterator: _MaybeAsyncIterator[_node_pb2.ReplicateRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.ReplicateResponse], _abc.AsyncIterator[_node_pb2.ReplicateResponse]]:
+        """One stream per (shard, shard) carries what the copies of many slots ask each other. Each call is answered by itself,
+        in any order; a call without an answer is repeated by the rules of shard/replica, never by the stream.
+        """
+
+    @_abc_1.abstractmethod
+    def Clone(
+        self,
+        request: _node_pb2.CloneRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.CloneResponse], _abc.AsyncIterator[_node_pb2.CloneResponse]]:
+        """Asks the primary of a slot for a copy, or for the ops that the copy here has missed. The answer is a header, then ops
+        or entries, then an end; without an end it is worth nothing.
+        """
+
+    @_abc_1.abstractmethod
     def Status(
         self,
         request: _node_pb2.StatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.StatusResponse, _abc.Awaitable[_node_pb2.StatusResponse]]:
-        """Tells which slots this shard serves now. Safe to repeat."""
+        """Tells what this shard has and serves now: the controller's health call, and `tally status`. Safe to repeat."""
 
     @_abc_1.abstractmethod
     def HintMap(
@@ -90,5 +146,33 @@ class NodeServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.HintMapResponse, _abc.Awaitable[_node_pb2.HintMapResponse]]:
         """Says that etcd holds a newer map. Only a hint: who misses it reads the map within a second anyway."""
+
+    @_abc_1.abstractmethod
+    def ChangeRows(
+        self,
+        request: _node_pb2.ChangeRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ChangeRowsResponse, _abc.Awaitable[_node_pb2.ChangeRowsResponse]]:
+        """Asks the controller for changes of rows. FAILED_PRECONDITION: this shard is not the controller. No answer means
+        nothing: read the map, or ask again.
+        """
+
+    @_abc_1.abstractmethod
+    def SwitchSlots(
+        self,
+        request: _node_pb2.SwitchSlotsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.SwitchSlotsResponse, _abc.Awaitable[_node_pb2.SwitchSlotsResponse]]:
+        """Asks a primary to hand slots over to members of their in-sync sets. Only a hint; repeated while it is due."""
+
+    @_abc_1.abstractmethod
+    def FoundCopy(
+        self,
+        request: _node_pb2.FoundCopyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.FoundCopyResponse, _abc.Awaitable[_node_pb2.FoundCopyResponse]]:
+        """Begins an empty copy of a slot, because an operator gives up what the lost ones knew. Durable when it is answered;
+        means nothing until a row names it. ALREADY_EXISTS: this shard has a copy of that slot. Safe to repeat.
+        """
 
 def add_NodeServicer_to_server(servicer: NodeServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

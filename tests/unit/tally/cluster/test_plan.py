@@ -191,6 +191,14 @@ def test_switches_are_limited() -> None:
     assert counts[-1] == 0
 
 
+def test_switches_of_a_shard_that_stops_are_given_all_at_once() -> None:
+    of = world(shards=3, copies=3, slots=256)
+    of.stopping.add("s1")
+    mine = {slot for slot, row in enumerate(of.map.rows) if row.primary == "s1"}
+    assert len(mine) > 2 * SWITCHES_AT_ONCE
+    assert of.plan().switches.keys() == mine
+
+
 def test_wish_for_a_shard_that_left_is_withdrawn() -> None:
     of = world(shards=3, copies=3, slots=16)
     of.join("s3")

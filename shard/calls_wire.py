@@ -1,0 +1,77 @@
+"""What copies ask each other on the wire and back. Pure."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from protos.tally.internal.v1 import node_pb2
+from shard.replica.words import Answer, Confirm, Forward, Heads, Message, Verdict
+from shard.replica_wire import op_from_wire, op_to_wire
+
+INCARNATION_BYTES: Final = 16
+
+_VERDICTS: Final = {
+    Verdict.OK: node_pb2.VERDICT_OK,
+    Verdict.NO_COPY: node_pb2.VERDICT_NO_COPY,
+    Verdict.STALE: node_pb2.VERDICT_STALE,
+    Verdict.DIVERGED: node_pb2.VERDICT_DIVERGED,
+}
+_VERDICTS_BACK: Final = {wire: verdict for verdict, wire in _VERDICTS.items()}
+
+
+class Call(NamedTuple):
+    """One call of a stream."""
+
+    call: int
+    slot: int
+    message: Message
+
+
+def put_call(request: node_pb2.ReplicateRequest, call: Call) -> int:
+    """Add a call to what is sent; return about how many bytes it takes."""
+    match call.message:
+        case Forward(epoch, incarnation, op):
+            request.forwards.add(
+                call=call.call, slot=call.slot, epoch=epoch, incarnation=bytes.fromhex(incarnation), op=op_to_wire(op)
+            )
+            return 100 + len(op.body or b"")
+        case Heads(epoch):
+            request.heads.add(call=call.call, slot=call.slot, epoch=epoch)
+        case Confirm(epoch, incarnation):
+            request.confirms.add(call=call.call, slot=call.slot, epoch=epoch, incarnation=bytes.fromhex(incarnation))
+        case message:
+            raise AssertionError(message)
+    return 50
+
+
+def calls_of(request: node_pb2.ReplicateRequest, slots: int) -> Iterator[Call]:
+    """Yield the calls of a message; those that can't be meant are left out, and never answered."""
+    for forward in request.forwards:
+        if forward.slot < slots:
+            message = Forward(forward.epoch, forward.incarnation.hex(), op_from_wire(forward.op))
+            yield Call(forward.call, forward.slot, message)
+    for heads in request.heads:
+        if heads.slot < slots:
+            yield Call(heads.call, heads.slot, Heads(heads.epoch))
+    for confirm in request.confirms:
+        if confirm.slot < slots:
+            yield Call(confirm.call, confirm.slot, Confirm(confirm.epoch, confirm.incarnation.hex()))
+
+
+def put_answer(response: node_pb2.ReplicateResponse, call: Call, answer: Answer) -> None:
+    """Add an answer to what is sent; the head goes along only where it was asked for."""
+    response.answers.add(
+        call=call.call,
+        slot=call.slot,
+        verdict=_VERDICTS[answer.verdict],
+        epoch=answer.epoch,
+        incarnation=bytes.fromhex(answer.incarnation),
+        head=op_to_wire(answer.head) if isinstance(call.message, Heads) else None,
+    )
+
+
+def answer_of(wire: node_pb2.CopyAnswer) -> Answer | None:
+    """Read an answer; None if it is of a kind that is not known here."""
+    verdict = _VERDICTS_BACK.get(wire.verdict)
+    if verdict is None:
+        return None
+    return Answer(verdict, wire.epoch, wire.incarnation.hex(), op_from_wire(wire.head))

@@ -1,0 +1,102 @@
+"""What a copy's rules want written, as changes of the store. Pure.
+
+| write | changes |
+|---|---|
+| SetEpoch | the record |
+| Apply | what the op changes, the record with the new head, the op in the op log if others may need it |
+| Rename | the record |
+| Install | the record, now with the generation of the new copy; the old one's keys go, its op log too (rule 9) |
+
+Each write is one group, whole in itself: after a crash in between, the copy is one that was.
+"""
+
+from collections.abc import Sequence
+
+from shard.cloning import Staged
+from shard.keys import CopyRecord, generation_ranges, log_key, record_key, staging_key
+from shard.op import Counted
+from shard.op_body import decode_body
+from shard.op_log import LogEntry
+from shard.replica.words import Apply, Install, Op, Rename, SetEpoch, Write
+from shard.store import Changes
+
+
+def changes_of(
+    slot: int, record: CopyRecord | None, writes: Sequence[Write], counted: Counted | None
+) -> tuple[CopyRecord, list[Changes]]:
+    """Return the copy's record after the writes of one step, and what to write, in this order.
+
+    Args:
+        slot: Whose copy it is.
+        record: As it is stored; None if there is none.
+        writes: At least one.
+        counted: What the op was made of, if it was counted here.
+    """
+    groups: list[Changes] = []
+    for write in writes:
+        if isinstance(write, Install):
+            record, changes = _installed(record, write)
+        else:
+            assert record is not None
+            record, changes = _changed(record, write, counted)
+        groups.append(
+            Changes([*changes.puts, (record_key(slot), record.encode())], changes.deletes, changes.range_deletes)
+        )
+    assert record is not None
+    return record, groups
+
+
+def _changed(
+    record: CopyRecord, write: SetEpoch | Apply | Rename, counted: Counted | None
+) -> tuple[CopyRecord, Changes]:
+    match write:
+        case SetEpoch(epoch):
+            return record._replace(epoch=epoch), Changes([])
+        case Rename(incarnation, epoch):
+            return record._replace(incarnation=bytes.fromhex(incarnation), epoch=epoch), Changes([])
+        case Apply(op):
+            return _applied(record, op, counted)
+
+
+def _applied(record: CopyRecord, op: Op, counted: Counted | None) -> tuple[CopyRecord, Changes]:
+    name = op.name
+    if counted is not None and counted.record.digest == name.digest:
+        after = counted.record._replace(epoch=record.epoch)
+        changes = Changes(counted.puts, counted.deletes, counted.range_deletes)
+    else:
+        assert op.body is not None
+        after, changes = decode_body(op.body, record)
+    after = after._replace(head_epoch=name.epoch, opnum=name.opnum, digest=name.digest)
+    if op.body is None:
+        # Nobody but this copy has it: a log with a gap is of no use.
+        log = [(log_key(after.generation, 0), log_key(after.generation + 1, 0))] if record.log_from else []
+        return after._replace(log_from=0, log_bytes=0), changes._replace(range_deletes=[*changes.range_deletes, *log])
+    entry = LogEntry(name, op.previous, op.body).encode()
+    after = after._replace(log_from=record.log_from or name.opnum, log_bytes=record.log_bytes + len(entry))
+    return after, changes._replace(puts=[*changes.puts, (log_key(after.generation, name.opnum), entry)])
+
+
+def _installed(record: CopyRecord | None, write: Install) -> tuple[CopyRecord, Changes]:
+    staged: Staged = write.content
+    old = generation_ranges(record.generation) if record is not None else []
+    after = CopyRecord(
+        generation=staged.generation,
+        incarnation=bytes.fromhex(write.incarnation),
+        epoch=write.epoch,
+        head_epoch=write.head.name.epoch,
+        opnum=write.head.name.opnum,
+        digest=write.head.name.digest or bytes(16),
+        writers=staged.writers,
+        at_ms=staged.at_ms,
+        swept_ms=staged.swept_ms,
+        keys_day=staged.keys_day,
+    )
+    return after, Changes([], [staging_key(staged.generation)], old)
+
+
+def trimmed(slot: int, record: CopyRecord) -> tuple[CopyRecord, Changes]:
+    """Return the record, and the changes, of a copy that forgets the older half of its op log."""
+    middle = record.log_from + (record.opnum + 1 - record.log_from + 1) // 2
+    after = record._replace(log_from=middle if middle <= record.opnum else 0, log_bytes=record.log_bytes // 2)
+    old = log_key(record.generation, record.log_from), log_key(record.generation, middle)
+    return after, Changes([(record_key(slot), after.encode())], (), [old])

@@ -1,0 +1,125 @@
+"""What other shards' copies ask, as gRPC: streams of calls, and clones."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+import structlog
+
+from protos.tally.internal.v1 import node_pb2
+from shard.calls_wire import Call, calls_of, put_answer
+from shard.clone_source import clone_parts, refusal
+from shard.engine import Engine, Granted
+from shard.replica.words import Answer, Clone
+from shard.replica_wire import name_from_wire
+
+log = structlog.get_logger()
+
+CLONES_AT_ONCE: Final = 4
+CLONE_BYTES_PER_S: Final = 32 * 2**20
+
+
+class ReplicateStream:
+    """One open stream of another shard: gathers answers into messages."""
+
+    def __init__(self, engine: Engine, sender: str, slots: int) -> None:
+        self._engine = engine
+        self._sender = sender
+        self._slots = slots
+        self._answers = node_pb2.ReplicateResponse()
+        self._changed = asyncio.Event()
+        self._ended = False
+
+    async def take_in(self, requests: AsyncIterator[node_pb2.ReplicateRequest]) -> None:
+        """Hand over all calls, until the sender ends the stream."""
+        async for request in requests:
+            for call in calls_of(request, self._slots):
+                self._ask(call)
+
+    def _ask(self, call: Call) -> None:
+        def answered(answer: Answer | Granted | None) -> None:
+            assert isinstance(answer, Answer)
+            put_answer(self._answers, call, answer)
+            self._changed.set()
+
+        self._engine.asked(self._sender, call.slot, call.message, answered)
+
+    def taking_ended(self, taking: asyncio.Task[None]) -> None:
+        """Note that nothing more comes: who asked is gone, and asks again if it is not."""
+        self._ended = True
+        if not taking.cancelled() and (failure := taking.exception()) is not None:
+            log.error("stream_failed", exc_info=failure)
+        self._changed.set()
+
+    async def answers(self) -> AsyncIterator[node_pb2.ReplicateResponse]:
+        """Yield answers, all that are there at once, until the stream has ended."""
+        while not self._ended:
+            if not self._answers.answers:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            message, self._answers = self._answers, node_pb2.ReplicateResponse()
+            yield message
+
+
+class Cloning:
+    """Gives copies to joiners."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._open = 0
+
+    async def give(self, sender: str, request: node_pb2.CloneRequest) -> AsyncIterator[node_pb2.CloneResponse]:
+        """Yield the answer to a Clone."""
+        if self._open >= CLONES_AT_ONCE:
+            yield refusal()
+            return
+        self._open += 1
+        try:
+            async for part in self._parts(sender, request):
+                yield part
+        finally:
+            self._open -= 1
+
+    async def _parts(self, sender: str, request: node_pb2.CloneRequest) -> AsyncIterator[node_pb2.CloneResponse]:
+        future: asyncio.Future[Granted | None] = asyncio.get_running_loop().create_future()
+
+        def answered(answer: Answer | Granted | None) -> None:
+            assert not isinstance(answer, Answer)
+            if not future.done():
+                future.set_result(answer)
+            elif answer is not None:
+                answer.snapshot.close()
+
+        head = name_from_wire(request.head) if request.HasField("head") else None
+        number = self._engine.asked(sender, request.slot, Clone(request.incarnation.hex(), head), answered)
+        try:
+            granted = await future
+        finally:
+            self._engine.forget(number)
+        if granted is None:
+            yield refusal()
+            return
+        began, sent = time.monotonic(), 0
+        parts = clone_parts(granted.snapshot, granted.record, granted.head, granted.epoch, granted.after)
+        try:
+            while (part := await self._next(parts)) is not None:
+                yield part
+                sent += part.ByteSize()
+                ahead_s = sent / CLONE_BYTES_PER_S - (time.monotonic() - began)
+                if ahead_s > 0:
+                    await asyncio.sleep(ahead_s)
+        finally:
+            parts.close()
+            granted.snapshot.close()
+
+    async def _next(self, parts: Iterator[node_pb2.CloneResponse]) -> node_pb2.CloneResponse | None:
+        """Read the next part in a thread; that has ended when this returns, also if the caller is gone."""
+        reading = asyncio.ensure_future(self._engine.beside(lambda: next(parts, None)))
+        try:
+            part: node_pb2.CloneResponse | None = await asyncio.shield(reading)
+            return part
+        finally:
+            if not reading.done():
+                await asyncio.wait([reading])

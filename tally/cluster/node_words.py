@@ -1,0 +1,70 @@
+"""What the controller and the shards tell each other, as values of ours and as messages of node.proto. Pure.
+
+On the wire an incarnation is 16 bytes, in the map and in all values of ours 32 hex digits.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from protos.tally.internal.v1 import node_pb2
+from tally.cluster.health import CopyHealth, ShardHealth
+from tally.cluster.rows import Change, Request
+
+_CHANGES: Final[Mapping[Change, node_pb2.RowChange.ValueType]] = {
+    Change.ADD: node_pb2.ROW_CHANGE_ADD,
+    Change.REMOVE: node_pb2.ROW_CHANGE_REMOVE,
+    Change.PROMOTE: node_pb2.ROW_CHANGE_PROMOTE,
+    Change.TERM: node_pb2.ROW_CHANGE_TERM,
+}
+_BY_NUMBER: Final[Mapping[int, Change]] = {number: change for change, number in _CHANGES.items()}
+
+INCARNATION_BYTES: Final = 16
+
+
+def health_of(status: node_pb2.StatusResponse) -> ShardHealth:
+    """Return what a shard says of itself; a copy that is not complete has no name yet, and is left out."""
+    copies = {
+        copy.slot: CopyHealth(copy.incarnation.hex(), complete=True, epoch=copy.epoch, serving=copy.serving)
+        for copy in status.copies
+        if copy.incarnation
+    }
+    return ShardHealth(copies, disk_full=status.disk_full, stopping=status.stopping)
+
+
+def wish_of(request: Request) -> node_pb2.RowChangeWish:
+    """Return the message for a request."""
+    return node_pb2.RowChangeWish(
+        change=_CHANGES[request.change],
+        slot=request.slot,
+        epoch=request.epoch,
+        shard=request.shard,
+        incarnation=bytes.fromhex(request.incarnation),
+    )
+
+
+def request_of(wish: node_pb2.RowChangeWish) -> Request | str:
+    """Return the request in a message, or why there is none in it."""
+    change = _BY_NUMBER.get(wish.change)
+    if change is None:
+        return f"there is no change {int(wish.change)}"
+    if wish.epoch == 0 or not wish.shard:
+        return "a request names an epoch and a shard"
+    # A new term is asked for by a primary, whatever copy it has.
+    if len(wish.incarnation) != INCARNATION_BYTES and (change is not Change.TERM or wish.incarnation):
+        return f"an incarnation has {INCARNATION_BYTES} bytes, not {len(wish.incarnation)}"
+    return Request(change, wish.slot, wish.epoch, wish.shard, wish.incarnation.hex())
+
+
+def switches_message(switches: Mapping[int, str]) -> node_pb2.SwitchSlotsRequest:
+    """Return the message for slot -> to whom it is to be handed over."""
+    return node_pb2.SwitchSlotsRequest(slots=switches.keys(), shards=switches.values())
+
+
+def switches_of(message: node_pb2.SwitchSlotsRequest) -> dict[int, str]:
+    """Return slot -> to whom it is to be handed over; what is left over in the longer column is no switch."""
+    return dict(zip(message.slots, message.shards, strict=False))
+
+
+def requests_in(parsed: Iterable[Request | str]) -> list[Request]:
+    """Return those that could be read."""
+    return [one for one in parsed if isinstance(one, Request)]
