@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from tally.cluster.progress import placed, progress
 from tally.cluster.state import ClusterState
+from tally.command.shards import Answers
+from tally.command.slot_list import compressed, named_slots
 from tally.command.tables import table
 
 _NOT_A_MEMBER: Final = "none"
@@ -23,6 +25,8 @@ class ShardReport:
         alive: Whether a process holds its lease.
         slots: Of how many slots it is primary, as the map says.
         serving: How many of these it serves now, as it says itself; 0 if it does not answer.
+        copies: How many slots it keeps in sync, as the map says.
+        joining: How many it is getting a copy of.
     """
 
     id: str
@@ -31,6 +35,8 @@ class ShardReport:
     alive: bool
     slots: int
     serving: int
+    copies: int
+    joining: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,12 @@ class StatusReport:
         map: Whether the slots have been shared out.
         slots_serving: How many slots are served by their primaries.
         all_serve: Whether all of them are.
+        copies, min_copies: As the config wants them for each slot.
+        copies_missing: How many copies the slots have less than wanted, over all.
+        moves: How many copies are joining now.
+        copies_at_place, copies_to_be: How many copies are where they are to be, of how many; None if that is not known.
+        not_writable: Slots that take no writes, for too few copies are in sync.
+        without_live_copy: Slots of whose in-sync copies none is on a shard that is alive.
     """
 
     shards: tuple[ShardReport, ...]
@@ -52,28 +64,38 @@ class StatusReport:
     map: bool
     slots_serving: int
     all_serve: bool
+    copies: int
+    min_copies: int
+    copies_missing: int
+    moves: int
+    copies_at_place: int | None
+    copies_to_be: int | None
+    not_writable: tuple[int, ...]
+    without_live_copy: tuple[int, ...]
 
 
-def status_report(state: ClusterState, serving: Mapping[str, Mapping[int, int] | None]) -> StatusReport:
+def status_report(state: ClusterState, answers: Answers) -> StatusReport:
     """Sum up what etcd says, and what the shards say of themselves.
 
     Args:
         state: Who should serve what.
-        serving: Shard -> slot -> epoch in which it serves it; None if it does not answer.
+        answers: Of all members.
     """
-    owned = state.map.slots_per_primary() if state.map else {}
-    served = _served(state, serving)
+    served = _served(state, answers)
+    found, place = progress(state), placed(state)
     shards = []
-    for shard in sorted({*state.members, *owned}):
+    for shard, one in found.shards.items():
         member = state.members.get(shard)
         shards.append(
             ShardReport(
                 id=shard,
                 address=member.address if member else None,
                 wanted=member.wanted.value if member else _NOT_A_MEMBER,
-                alive=shard in state.alive,
-                slots=owned.get(shard, 0),
+                alive=one.alive,
+                slots=one.primaries,
                 serving=served[shard],
+                copies=one.copies,
+                joining=one.joining,
             )
         )
     slots = state.config.shape.slots
@@ -84,14 +106,23 @@ def status_report(state: ClusterState, serving: Mapping[str, Mapping[int, int] |
         map=state.map is not None,
         slots_serving=served.total(),
         all_serve=served.total() == slots,
+        copies=state.config.copies,
+        min_copies=state.config.min_copies,
+        copies_missing=found.copies_missing,
+        moves=found.moves,
+        copies_at_place=place.at_place if place else None,
+        copies_to_be=place.to_be if place else None,
+        not_writable=found.not_writable,
+        without_live_copy=found.without_live_copy,
     )
 
 
-def _served(state: ClusterState, serving: Mapping[str, Mapping[int, int] | None]) -> Counter[str]:
+def _served(state: ClusterState, answers: Answers) -> Counter[str]:
     """Return how many slots each primary serves; in an epoch before that of the map does not count."""
     rows = state.map.rows if state.map else ()
+    serving = {shard: answer.serving for shard, answer in answers.items() if answer is not None}
     return Counter(
-        row.primary for slot, row in enumerate(rows) if (serving.get(row.primary) or {}).get(slot, 0) >= row.epoch
+        row.primary for slot, row in enumerate(rows) if serving.get(row.primary, {}).get(slot, 0) >= row.epoch
     )
 
 
@@ -102,7 +133,7 @@ def render_json(report: StatusReport) -> str:
 
 def render_table(report: StatusReport) -> str:
     """Show it to a person."""
-    headings = ("SHARD", "ADDRESS", "WANTED", "ALIVE", "SLOTS", "SERVING")
+    headings = ("SHARD", "ADDRESS", "WANTED", "ALIVE", "SLOTS", "SERVING", "COPIES", "JOINING")
     rows = [
         (
             shard.id,
@@ -111,11 +142,45 @@ def render_table(report: StatusReport) -> str:
             "yes" if shard.alive else "NO",
             str(shard.slots),
             str(shard.serving),
+            str(shard.copies),
+            str(shard.joining),
         )
         for shard in report.shards
     ]
-    if report.map:
-        slots = f"{report.slots_serving} of {report.slots} are served"
-    else:
-        slots = f"{report.slots}, not shared out yet: too few shards so far"
-    return f"{table(headings, rows)}\n\ncontroller: {report.controller or 'none'}\nslots: {slots}"
+    lines = [table(headings, rows), "", f"controller: {report.controller or 'none'}"]
+    if not report.map:
+        return "\n".join([*lines, f"slots: {report.slots}, not shared out yet: too few shards so far"])
+    lines.append(f"slots: {report.slots_serving} of {report.slots} are served")
+    return "\n".join([*lines, _copies(report), *_in_need(report)])
+
+
+def _copies(report: StatusReport) -> str:
+    """Say how far the copies are from where they are to be."""
+    parts: list[str] = []
+    if report.copies_at_place is not None and report.copies_to_be:
+        parts.append(
+            f"{report.copies_at_place} of {report.copies_to_be} are where they are to be "
+            f"({report.copies_at_place * 100 // report.copies_to_be} %)"
+        )
+    if report.copies_missing or not parts:
+        parts.append(f"{report.copies_missing or 'none'} missing")
+    if report.moves:
+        parts.append(f"{report.moves} joining now")
+    return f"copies: {', '.join(parts)}"
+
+
+def _in_need(report: StatusReport) -> list[str]:
+    """Say which slots need somebody, and what can be done."""
+    lines: list[str] = []
+    lost = report.without_live_copy
+    few = sorted(set(report.not_writable) - set(lost))
+    if few:
+        lines.append(f"take no writes, for too few copies are in sync: {named_slots(few)}")
+        lines.append("  start the shards that are away, or add one; they write again when more copies have joined")
+        if report.min_copies > 1:
+            lines.append(f"  or let them write with one copy: tally config set copies {report.copies} --min-copies 1")
+    if lost:
+        lines.append(f"without a live copy: {named_slots(lost)}")
+        lines.append("  start a shard that has them, and nothing is lost; only if their disks are gone for good:")
+        lines.append(f"  tally give-up --slots {compressed(lost)} --accept-data-loss")
+    return lines

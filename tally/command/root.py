@@ -5,11 +5,16 @@ from typing import Any
 
 import click
 
+from tally.command.cluster_config import config
 from tally.command.create import create
+from tally.command.drain import drain
+from tally.command.give_up import give_up
 from tally.command.importer.import_file import import_file
 from tally.command.machine.up import up
+from tally.command.members import members
 from tally.command.status import status
-from tally.command.streams import STDOUT, check_open, give_up
+from tally.command.streams import STDOUT, check_open
+from tally.command.streams import give_up as give_up_stream
 from tally.errors import ConfigError, TallyError
 
 
@@ -32,7 +37,7 @@ class Commands(click.Group):
         except TallyError as exc:
             raise click.ClickException(str(exc)) from exc
         except OSError as exc:  # A full disk, a pipe whose reader is gone.
-            give_up(STDOUT)
+            give_up_stream(STDOUT)
             raise click.ClickException(str(exc)) from exc
 
 
@@ -54,9 +59,15 @@ def tally() -> None:
       tally-shard --etcd etcd:2379 --id s1 --data /var/lib/tally --listen 0.0.0.0:9101 --advertise s1:9101
       tally-gateway --etcd etcd:2379 --listen 0.0.0.0:8080
 
+    \b
+    With a cluster that runs:
+      tally config set copies 3 --min-copies 2     how many shards keep each slot
+      tally drain s2 --wait                        empty a shard, to take it out
+      tally members                                who belongs to the cluster
+
     Every option can also be given as the environment variable that its help names.
     """  # noqa: D301 - \b is how click keeps lines apart.
 
 
-for command in (up, create, status, import_file):
+for command in (up, create, status, import_file, members, drain, config, give_up):
     tally.add_command(command)

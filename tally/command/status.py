@@ -1,40 +1,40 @@
-"""``tally status``: shards, slots and the controller."""
+"""``tally status``: shards, slots, copies and the controller."""
 
 import asyncio
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from protos.tally.internal.v1 import node_pb2_grpc
-from tally.client.channel import open_channel
-from tally.client.readiness import serving_slots
 from tally.cluster.state import ClusterState
-from tally.command.machine.remembered import FILE_NAME, Remembered
-from tally.command.options import Named, etcd_options, named, option
+from tally.command.cluster import cluster_options, find_cluster, look, output_option
+from tally.command.options import Named
 from tally.command.report import render_json, render_table, status_report
+from tally.command.shards import Answers, ask_shards
 from tally.command.streams import say
-
-STATUS_TIMEOUT_S: Final = 1.0  # A person waits for it, and a slow shard is no dead one.
-_DATA_OF_UP: Final = Path("data")  # Where `tally up` keeps its data, unless told otherwise.
 
 
 @click.command()
-@etcd_options("The etcd of the cluster. Without it: that of `tally up` with its data in ./data.")
-@option("--cluster", metavar="NAME", help="Without it: the one of `tally up` as above, else default.")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@cluster_options
+@output_option
 def status(etcd: str | None, cluster: str | None, output: str, **access: Any) -> None:
-    """Show the shards, alive or not, how many slots each should serve and does serve, and the controller.
+    """Show the shards, what each serves and keeps, the controller, and what is missing or under way.
 
-    ALIVE says that a shard's process holds its lease in etcd. SLOTS are those that the map gives it, SERVING those of
-    them that it serves now: each shard is asked, and one that does not answer within a second serves none.
+    ALIVE says that a shard's process holds its lease in etcd. SLOTS are those that the map gives it as primary, SERVING
+    those of them that it serves now: each shard is asked, and one that does not answer within a second serves none.
+    COPIES are all slots that it keeps in sync, JOINING those that it is getting a copy of.
+
+    Below: how many copies are missing or on their way, which slots take no writes because too few copies are in sync,
+    and which have no live copy at all, with what to do about it.
 
     \b
     JSON: {"shards": [{"id": "s1", "address": "127.0.0.1:9101", "wanted": "active", "alive": true, "slots": 86,
-                 "serving": 86}, ...],
+                 "serving": 86, "copies": 171, "joining": 2}, ...],
            "controller": "s1" or null, "slots": 256, "map": whether the slots are shared out,
-           "slots_serving": 256, "all_serve": whether each slot is served by its primary}
+           "slots_serving": 256, "all_serve": whether each slot is served by its primary,
+           "copies": 3, "min_copies": 2: as `tally config` shows them,
+           "copies_missing": 12, "moves": copies that are joining now,
+           "copies_at_place": 500 and "copies_to_be": 512, both null while an active shard is away,
+           "not_writable": [slots with too few copies in sync], "without_live_copy": [slots]}
 
     \b
     Examples:
@@ -43,32 +43,14 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
 
     Exit status: 0 all slots serve, 1 some do not, or etcd does not answer.
     """  # noqa: D301 - \b is how click keeps lines apart.
-    where = _find(etcd, cluster, access)
+    where = find_cluster(etcd, cluster, access)
     report = status_report(*asyncio.run(_look(where)))
     say(render_json(report) if output == "json" else render_table(report))
     raise SystemExit(0 if report.all_serve else 1)
 
 
-def _find(etcd: str | None, cluster: str | None, access: dict[str, Any]) -> Named:
-    if etcd:
-        return named(etcd, cluster or "default", access)
-    left = Remembered.load(_DATA_OF_UP / FILE_NAME)
-    if left is None:
-        raise click.UsageError("say which etcd with --etcd host:port or TALLY_ETCD; there is no ./data of `tally up`")
-    return named(left.etcd, cluster or left.cluster, access)
-
-
-async def _look(where: Named) -> tuple[ClusterState, Mapping[str, Mapping[int, int] | None]]:
-    """Return what etcd says, and what each member says that it serves."""
+async def _look(where: Named) -> tuple[ClusterState, Answers]:
+    """Return what etcd says, and what each member says of itself."""
     async with where.connect() as etcd:
-        state = ClusterState.from_etcd(where.keys, (await etcd.read_prefix(where.keys.prefix)).found)
-    answers = await asyncio.gather(
-        *(_ask(state.config.uuid, shard, member.address) for shard, member in state.members.items())
-    )
-    return state, dict(zip(state.members, answers, strict=True))
-
-
-async def _ask(cluster: str, shard: str, address: str) -> Mapping[int, int] | None:
-    async with open_channel(address) as channel:
-        stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(channel)
-        return await serving_slots(cluster, shard, stub, STATUS_TIMEOUT_S)
+        state = (await look(etcd, where.keys)).state
+    return state, await ask_shards(state)

@@ -6,14 +6,18 @@ from collections.abc import Mapping
 import pytest
 
 from tally.cluster.members import ControllerSeat, Wanted
+from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
 from tally.command.report import render_json, render_table, status_report
+from tally.command.shards import Answers, ShardAnswer
 from tests.support import cluster_values
 
-Serving = Mapping[str, Mapping[int, int] | None]
-
 # What the shards say when all is well; the map's epochs are 1.
-ALL: Serving = {"s0": {2: 1, 5: 1}, "s1": {0: 1, 3: 1, 6: 1}, "s2": {1: 1, 4: 1, 7: 1}}
+ALL: Answers = {
+    "s0": ShardAnswer({2: 1, 5: 1}),
+    "s1": ShardAnswer({0: 1, 3: 1, 6: 1}),
+    "s2": ShardAnswer({1: 1, 4: 1, 7: 1}),
+}
 
 
 def cluster() -> ClusterState:
@@ -50,7 +54,7 @@ def test_all_serve_while_every_slot_is_served_by_its_primary() -> None:
     ],
 )
 def test_a_shard_whose_lease_stands_need_not_serve(s2: Mapping[int, int] | None, serving: int) -> None:
-    report = status_report(cluster(), {**ALL, "s2": s2})
+    report = status_report(cluster(), {**ALL, "s2": None if s2 is None else ShardAnswer(s2)})
     assert report.shards[2].alive
     assert (report.shards[2].slots, report.shards[2].serving) == (3, serving)
     assert report.slots_serving == 5 + serving
@@ -92,7 +96,21 @@ def test_a_primary_that_is_no_member_is_shown() -> None:
 def test_json_has_the_documented_fields() -> None:
     value = json.loads(render_json(status_report(cluster(), ALL)))
     shards = value.pop("shards")
-    assert value == {"controller": "s1", "slots": 8, "map": True, "slots_serving": 8, "all_serve": True}
+    assert value == {
+        "controller": "s1",
+        "slots": 8,
+        "map": True,
+        "slots_serving": 8,
+        "all_serve": True,
+        "copies": 1,
+        "min_copies": 1,
+        "copies_missing": 0,
+        "moves": 0,
+        "copies_at_place": 8,
+        "copies_to_be": 8,
+        "not_writable": [],
+        "without_live_copy": [],
+    }
     assert shards[0] == {
         "id": "s0",
         "address": "127.0.0.1:7000",
@@ -100,16 +118,70 @@ def test_json_has_the_documented_fields() -> None:
         "alive": True,
         "slots": 2,
         "serving": 2,
+        "copies": 2,
+        "joining": 0,
     }
 
 
 def test_the_table_is_plain_text() -> None:
     assert render_table(status_report(cluster(), {**ALL, "s2": None})).splitlines() == [
-        "SHARD  ADDRESS         WANTED  ALIVE  SLOTS  SERVING",
-        "s0     127.0.0.1:7000  active  yes    2      2",
-        "s1     127.0.0.1:7001  active  yes    3      3",
-        "s2     127.0.0.1:7002  active  yes    3      0",
+        "SHARD  ADDRESS         WANTED  ALIVE  SLOTS  SERVING  COPIES  JOINING",
+        "s0     127.0.0.1:7000  active  yes    2      2        2       0",
+        "s1     127.0.0.1:7001  active  yes    3      3        3       0",
+        "s2     127.0.0.1:7002  active  yes    3      0        3       0",
         "",
         "controller: s1",
         "slots: 5 of 8 are served",
+        "copies: 8 of 8 are where they are to be (100 %)",
     ]
+
+
+def growing(*alive: str) -> ClusterState:
+    """Three copies wanted; slots 0 to 2 only on s0, 3 to 5 on s1 with a floor of two, 6 and 7 on s1 and s2."""
+    rows = (
+        *(SlotRow(4, "s0", {"s0": "a"}, 1) for _ in range(3)),
+        *(SlotRow(4, "s1", {"s1": "b"}, 2) for _ in range(3)),
+        *(SlotRow(4, "s1", {"s1": "b", "s2": "c"}, 2) for _ in range(2)),
+    )
+    return ClusterState(
+        config=cluster_values.config(copies=3),
+        members=cluster_values.members(3),
+        alive=dict.fromkeys(alive, "00" * 8),
+        map=SlotMap(rows, {0: ("s1", "s2"), 6: ("s0",)}),
+        map_revision=7,
+    )
+
+
+def test_copies_under_way_are_counted_with_their_share() -> None:
+    report = status_report(growing("s0", "s1", "s2"), {})
+    assert [(shard.copies, shard.joining) for shard in report.shards] == [(3, 1), (5, 1), (2, 1)]
+    assert (report.copies_missing, report.moves) == (14, 3)
+    assert (report.copies_at_place, report.copies_to_be) == (10, 24)
+    assert "copies: 10 of 24 are where they are to be (41 %), 14 missing, 3 joining now" in render_table(report)
+
+
+def test_while_a_shard_is_away_no_share_is_told() -> None:
+    """Only the controller knows whether it still counts on that shard."""
+    report = status_report(growing("s1", "s2"), {})
+    assert (report.copies_at_place, report.copies_to_be) == (None, None)
+    assert "copies: 14 missing, 3 joining now" in render_table(report)
+
+
+def test_slots_in_need_are_listed_with_what_helps() -> None:
+    text = render_table(status_report(growing("s1", "s2"), {})).splitlines()
+    assert text[-6:] == [
+        "take no writes, for too few copies are in sync: slots 3-5",
+        "  start the shards that are away, or add one; they write again when more copies have joined",
+        "  or let them write with one copy: tally config set copies 3 --min-copies 1",
+        "without a live copy: slots 0-2",
+        "  start a shard that has them, and nothing is lost; only if their disks are gone for good:",
+        "  tally give-up --slots 0-2 --accept-data-loss",
+    ]
+
+
+def test_slots_that_are_lost_are_not_told_twice() -> None:
+    """They take no writes either, but other copies would not help them."""
+    report = status_report(growing("s0"), {})
+    assert report.not_writable == (3, 4, 5)
+    assert report.without_live_copy == (3, 4, 5, 6, 7)
+    assert "take no writes" not in render_table(report)

@@ -1,0 +1,121 @@
+"""What the commands ask the shards themselves. The one file of them that talks gRPC to shards."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import grpc.aio
+
+from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
+from tally.client.channel import open_channel, peer_metadata
+from tally.cluster.state import ClusterState
+from tally.errors import TallyError
+
+STATUS_TIMEOUT_S: Final = 1.0  # A person waits for it, and a slow shard is no dead one.
+_FOUND_TIMEOUT_S: Final = 10.0  # It is made durable.
+
+
+class NotFounded(TallyError):
+    """A shard did not begin an empty copy. The map was not changed."""
+
+    def __init__(self, shard: str, slot: int, reason: str) -> None:
+        super().__init__(shard, slot, reason)
+        self.shard = shard
+        self.slot = slot
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.shard} did not begin an empty copy of slot {self.slot}: {self.reason}; nothing was given up"
+
+
+class HeldCopy(NamedTuple):
+    """A copy as its shard tells it.
+
+    Attributes:
+        incarnation: Its name, as hex digits like in the map; "" while it has none.
+        opnum: How many ops it has applied.
+        complete: It has all that these say; False while it is coming.
+        clone_bytes: How much came so far.
+    """
+
+    incarnation: str
+    opnum: int = 0
+    complete: bool = True
+    clone_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardAnswer:
+    """What a shard says of itself.
+
+    Attributes:
+        serving: Slot -> epoch in which it serves it as primary.
+        copies: Slot -> the copy that is there, whether the map names it or not.
+        disk_full: It takes no new copies.
+        stopping: It is about to end.
+    """
+
+    serving: Mapping[int, int] = field(default_factory=dict)
+    copies: Mapping[int, HeldCopy] = field(default_factory=dict)
+    disk_full: bool = False
+    stopping: bool = False
+
+
+Answers = Mapping[str, ShardAnswer | None]
+"""Shard -> what it says; None if it does not answer, or another one does in its place."""
+
+
+async def ask_shards(
+    state: ClusterState, shards: Iterable[str] | None = None, timeout_s: float = STATUS_TIMEOUT_S
+) -> Answers:
+    """Ask these members, or all of them, at the same time."""
+    asked = sorted(state.members if shards is None else set(shards) & set(state.members))
+    answers = await asyncio.gather(*(_ask(state, shard, timeout_s) for shard in asked))
+    return dict(zip(asked, answers, strict=True))
+
+
+async def _ask(state: ClusterState, shard: str, timeout_s: float) -> ShardAnswer | None:
+    async with open_channel(state.members[shard].address) as channel:
+        stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(channel)
+        try:
+            status = await stub.Status(
+                node_pb2.StatusRequest(), timeout=timeout_s, metadata=peer_metadata(state.config.uuid, shard)
+            )
+        except grpc.aio.AioRpcError:
+            return None
+    return answer_of(status)
+
+
+def answer_of(status: node_pb2.StatusResponse) -> ShardAnswer:
+    """Return what a shard says of itself. Pure.
+
+    A copy has a name once it is complete. One that has a name and is joining is an older one, until it has caught up.
+    """
+    return ShardAnswer(
+        serving=dict(zip(status.slots, status.epochs, strict=True)),
+        copies={
+            copy.slot: HeldCopy(
+                copy.incarnation.hex(), copy.opnum, complete=bool(copy.incarnation), clone_bytes=copy.clone_bytes
+            )
+            for copy in status.copies
+        },
+        disk_full=status.disk_full,
+        stopping=status.stopping,
+    )
+
+
+async def found_copy(state: ClusterState, shard: str, slot: int, incarnation: str) -> None:
+    """Let a shard begin an empty copy under a fresh name; safe to repeat.
+
+    Raises:
+        NotFounded: It did not, or gave no answer.
+    """
+    async with open_channel(state.members[shard].address) as channel:
+        stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(channel)
+        request = node_pb2.FoundCopyRequest(slot=slot, incarnation=bytes.fromhex(incarnation))
+        metadata = peer_metadata(state.config.uuid, shard)
+        try:
+            await stub.FoundCopy(request, timeout=_FOUND_TIMEOUT_S, metadata=metadata)
+        except grpc.aio.AioRpcError as exc:
+            raise NotFounded(shard, slot, exc.details() or exc.code().name) from exc
