@@ -57,16 +57,18 @@ def calls_of(request: node_pb2.ReplicateRequest, slots: int) -> Iterator[Call]:
             yield Call(confirm.call, confirm.slot, Confirm(confirm.epoch, confirm.incarnation.hex()))
 
 
-def put_answer(response: node_pb2.ReplicateResponse, call: Call, answer: Answer) -> None:
-    """Add an answer to what is sent; the head goes along only where it was asked for."""
+def put_answer(response: node_pb2.ReplicateResponse, call: Call, answer: Answer) -> int:
+    """Add an answer to what is sent, with the head only where it was asked for; return about how large it is."""
+    with_head = isinstance(call.message, Heads)
     response.answers.add(
         call=call.call,
         slot=call.slot,
         verdict=_VERDICTS[answer.verdict],
         epoch=answer.epoch,
         incarnation=bytes.fromhex(answer.incarnation),
-        head=op_to_wire(answer.head) if isinstance(call.message, Heads) else None,
+        head=op_to_wire(answer.head) if with_head else None,
     )
+    return 50 + (len(answer.head.body or b"") if with_head else 0)
 
 
 def answer_of(wire: node_pb2.CopyAnswer) -> Answer | None:

@@ -36,6 +36,11 @@ class CloneTarget:
         self._bytes = 0
 
     @property
+    def staged(self) -> bool:
+        """Something was to be written."""
+        return self._header is not None and not self._header.catch_up and self._count > 0
+
+    @property
     def bytes_so_far(self) -> int:
         """How many bytes have come."""
         return self._bytes

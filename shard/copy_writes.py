@@ -96,7 +96,10 @@ def _installed(record: CopyRecord | None, write: Install) -> tuple[CopyRecord, C
 
 def trimmed(slot: int, record: CopyRecord) -> tuple[CopyRecord, Changes]:
     """Return the record, and the changes, of a copy that forgets the older half of its op log."""
-    middle = record.log_from + (record.opnum + 1 - record.log_from + 1) // 2
-    after = record._replace(log_from=middle if middle <= record.opnum else 0, log_bytes=record.log_bytes // 2)
+    middle = record.log_from + (record.opnum + 1 - record.log_from) // 2
+    if middle == record.log_from:  # The head alone, which stays: a new term may need it.
+        after = record._replace(log_bytes=0)
+        return after, Changes([(record_key(slot), after.encode())])
+    after = record._replace(log_from=middle, log_bytes=record.log_bytes // 2)
     old = log_key(record.generation, record.log_from), log_key(record.generation, middle)
     return after, Changes([(record_key(slot), after.encode())], (), [old])

@@ -1,6 +1,7 @@
 """The store, used from the event loop: its calls block, so each goes to a thread. A disk that hangs is a failed one."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -11,6 +12,13 @@ from tally.errors import StoreFailed
 DISK_MAX_S: Final = 20.0
 
 _T = TypeVar("_T")
+
+
+async def ended(task: "asyncio.Future[_T]") -> None:
+    """Wait until a task has ended, whatever comes of it, and however often the caller is cancelled meanwhile."""
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
 
 
 class Disk:
@@ -61,8 +69,15 @@ class Disk:
         return await self._in_thread(self._clone_threads, call)
 
     async def write_beside(self, changes: Changes) -> None:
-        """Write a part of a clone; the worker's next flush makes it durable."""
-        await self.beside(lambda: self._store.write([changes]))
+        """Write a part of a clone; the worker's next flush makes it durable.
+
+        Cancelled, it waits all the same: what is dropped next must not be written after that.
+        """
+        writing = asyncio.ensure_future(self.beside(lambda: self._store.write([changes])))
+        try:
+            await asyncio.shield(writing)
+        finally:
+            await ended(writing)
 
     @staticmethod
     async def _in_thread(threads: ThreadPoolExecutor, call: Callable[[], _T]) -> _T:

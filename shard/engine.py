@@ -146,7 +146,7 @@ class Engine:
         self._ahead: list[tuple[float, SlotCopy, _Called]] = []  # Calls by rows that were not read here yet.
         self._queued_events = 0
         self._work = asyncio.Event()
-        self._failure: StoreFailed | StoreCorrupt | None = None
+        self._failure: Exception | None = None
         self._heartbeats: list[asyncio.Future[None]] = []
         self._takes_no_ops = False
         self._takes_no_copies = False
@@ -300,8 +300,13 @@ class Engine:
         found = self._calls.pop(call, None)
         copy = found[1] if found is not None else self._clone_calls.pop(call, None)
         if copy is not None:
-            copy.clone_bytes = 0
+            if copy.replica.joining_call == call:
+                copy.clone_bytes = 0
             self._step(copy, partial(copy.replica.failed, refused=refused), shard, call)
+
+    def is_open(self, call: int) -> bool:
+        """Tell whether a call of ours still waits for its answer."""
+        return call in self._calls
 
     def all_failed(self, shard: str, *, refused: bool) -> None:
         """Accept that no call to that shard gets an answer any more."""
@@ -321,8 +326,12 @@ class Engine:
             return False
         copy.clone_bytes = bytes_so_far
         self._step(copy, _progress, copy.replica, call)
-        for changes in groups:
-            await self._disk.write_beside(changes)
+        try:
+            for changes in groups:
+                await self._disk.write_beside(changes)
+        except StoreFailed as exc:
+            self._fail(exc)
+            raise
         return True
 
     def cloned(self, shard: str, call: int, answer: words.Cloned) -> None:
@@ -356,7 +365,11 @@ class Engine:
 
     async def beside(self, call: Callable[[], Any]) -> Any:
         """Do a part of a clone for another shard, beside the worker."""
-        return await self._disk.beside(call)
+        try:
+            return await self._disk.beside(call)
+        except (StoreFailed, StoreCorrupt) as exc:
+            self._fail(exc)
+            raise
 
     # Steps.
 
@@ -365,19 +378,24 @@ class Engine:
             copy.inbox.append((act, args))
             return
         effects = Effects()
-        act(*args, self._now(), effects)
-        self._carry_out(copy, effects)
+        try:
+            act(*args, self._now(), effects)
+            self._carry_out(copy, effects)
+        except Exception as exc:
+            # The rules may know of what is not written: nothing of this copy may be answered any more.
+            self._fail(exc)
+            raise
 
     def _carry_out(self, copy: SlotCopy, effects: Effects) -> None:
-        if copy.term is not copy.replica.term:
-            self._term_ended(copy)
-        for act in effects.now:
-            self._acts[type(act)](copy, act)
         if effects.writes:
             copy.busy = True
             self._unflushed.append((copy, effects))
             self._work.set()
-        else:
+        if copy.term is not copy.replica.term:
+            self._term_ended(copy)
+        for act in effects.now:
+            self._acts[type(act)](copy, act)
+        if not effects.writes:
             self._do_later(copy, effects)
 
     def _do_later(self, copy: SlotCopy, effects: Effects) -> None:
@@ -428,6 +446,8 @@ class Engine:
             answered(Granted(self._store.snapshot(), copy.record, act.head, act.epoch, act.after))
 
     def _act_build(self, copy: SlotCopy, act: words.Build) -> None:
+        assert not copy.busy
+        assert copy.building is None
         copy.building, copy.busy = act, True
         self._to_build[copy.slot] = None
         self._work.set()
@@ -469,6 +489,7 @@ class Engine:
             StoreFailed, StoreCorrupt: The process must end: what was being written is unknown.
         """
         ticking = asyncio.create_task(self._tick_on())
+        ticking.add_done_callback(self._ticking_ended)
         try:
             while True:
                 await self._work.wait()
@@ -483,13 +504,17 @@ class Engine:
             ticking.cancel()
             await asyncio.gather(ticking, return_exceptions=True)
 
+    def _ticking_ended(self, ticking: asyncio.Task[None]) -> None:
+        if not ticking.cancelled() and isinstance(failure := ticking.exception(), Exception):
+            self._fail(failure)
+
     def close(self) -> None:
         """Close the store; ``run`` must have ended."""
         self._disk.close()
 
-    def _fail(self, exc: StoreFailed | StoreCorrupt) -> None:
-        """Let ``run`` end the process: a disk that can't be read is not to be written either."""
-        self._failure = exc
+    def _fail(self, exc: Exception) -> None:
+        """Let ``run`` end the process: a disk that can't be read is not to be written either (rule 16)."""
+        self._failure = self._failure or exc
         self._work.set()
 
     async def prove_disk(self, within_s: float) -> None:
@@ -503,7 +528,11 @@ class Engine:
 
     def room(self, *, takes_copies: bool, takes_ops: bool) -> None:
         """Note what there is room for on the disk."""
+        changed = self._takes_no_copies is takes_copies
         self._takes_no_copies, self._takes_no_ops = not takes_copies, not takes_ops
+        for copy in self._copies if changed else ():
+            if copy.wished and copy.replica.row is not None:
+                self._step(copy, _see_row, copy.replica, copy.replica.row, takes_copies)
 
     async def _pass(self) -> None:
         building = self._take_to_build()
@@ -571,11 +600,11 @@ class Engine:
             name = OpName(build.epoch, counted.record.opnum, counted.record.digest)
             keeps = copy.replica.term is not None and (copy.replica.term.keeps_ops or self._is_wished(copy.slot))
             op = Op(name, build.previous, encode_body(counted) if keeps else None)
+        # The next op. Not in the rules' queue: a reader, who need not wait, would have it built too soon.
+        copy.submitted[:0] = one.left
         effects = Effects()
         copy.busy = False
-        if one.left:
-            copy.inbox.append((copy.replica.tick, ()))  # They are the next op.
-        copy.replica.built(op, self._now(), effects, left=one.left)
+        copy.replica.built(op, self._now(), effects)
         self._carry_out(copy, effects)
         if not copy.busy:
             self._drain(copy)
@@ -596,6 +625,7 @@ class Engine:
         while self._log_bytes > self._op_log_bytes:
             copy = max(self._copies, key=lambda copy: copy.record.log_bytes if copy.record is not None else 0)
             before = _record(copy)
+            assert before.log_bytes
             copy.record, changes = trimmed(copy.slot, before)
             self._log_bytes += copy.record.log_bytes - before.log_bytes
             groups.append(changes)
@@ -642,7 +672,8 @@ class Engine:
         asked, self._to_found = self._to_found, []
         new: dict[int, bytes] = {}
         for slot, row in enumerate(held.rows if held is not None else ()):
-            if founds(row, self._copies[slot].record, self._shard, self._directory):
+            copy = self._copies[slot]
+            if not copy.busy and founds(row, copy.record, self._shard, self._directory):
                 new[slot] = bytes.fromhex(self._directory)
         by_map = bool(new)
         for slot, incarnation, _ in asked:
@@ -661,13 +692,17 @@ class Engine:
 
     async def _found(self, new: Mapping[int, bytes]) -> None:
         records = {slot: CopyRecord(self.new_generation(), incarnation, 0) for slot, incarnation in new.items()}
+        for slot in records:
+            self._copies[slot].busy = True  # What happens meanwhile waits.
         await self._disk.write_and_flush(
             [Changes([(record_key(slot), record.encode()) for slot, record in records.items()])]
         )
         for slot, record in records.items():
             copy = self._copies[slot]
-            copy.record = record
+            copy.record, copy.busy = record, False
             copy.replica.found(record.incarnation.hex())
+        for slot in records:
+            self._drain(self._copies[slot])
 
     def _show(self, held: SlotMap) -> None:
         before, self._held = self._held, held

@@ -176,27 +176,34 @@ class _Node:
         try:
             async with asyncio.TaskGroup() as group:
                 # First of all: proving the disk, and so the lease, needs it.
-                tasks = [
-                    group.create_task(self._work(), name="engine"),
+                working = group.create_task(self._work(), name="engine")
+                others = [
                     group.create_task(self._reader.run(), name="reader"),
                     group.create_task(self._asker.run(), name="asker"),
                     group.create_task(self._watch_disk(), name="disk"),
+                    group.create_task(self._take_part(), name="member"),
                 ]
-                tasks.append(group.create_task(self._take_part(), name="member"))
                 stop.in_order = True
                 await stop.asked.wait()
                 await self._hand_over()
-                for task in tasks:
+                for task in others:
                     task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
+                await self._leave()  # While the copies here still answer those who have not noticed.
+                working.cancel()
         finally:
-            await self._health.enter_graceful_shutdown()
-            await self._registration.leave()
+            await self._leave()
             await self._client.close()
             await self._peers.close()
-            await self._server.stop(STOP_S)
             await self._calls.close()
             self._engine.close()
             log.info("shard_stopped")
+
+    async def _leave(self) -> None:
+        """Take no more calls; safe to repeat."""
+        await self._health.enter_graceful_shutdown()
+        await self._registration.leave()
+        await self._server.stop(STOP_S)
 
     async def _take_part(self) -> None:
         """Be a member, and a candidate for controller."""

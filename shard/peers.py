@@ -13,7 +13,6 @@ import structlog
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from shard.calls_wire import Call, answer_of, put_call
 from shard.clone_target import CloneTarget
-from shard.cloning import CloneBroken
 from shard.engine import Engine
 from shard.replica.words import Clone, Message
 from shard.replica_wire import name_to_wire
@@ -116,8 +115,10 @@ class Peers:
             return None
         request = node_pb2.ReplicateRequest()
         while calls and size < MESSAGE_BYTES:
-            size += put_call(request, calls.popleft())
-        return request
+            call = calls.popleft()
+            if self._driven.is_open(call.call):  # Else it was given up while the stream was stuck.
+                size += put_call(request, call)
+        return request if size else None
 
     def _on_response(self, shard: str, response: node_pb2.ReplicateResponse) -> None:
         for wire in response.answers:
@@ -142,21 +143,26 @@ class Peers:
             before.cancel()  # A newer call replaces it (rule 9).
         task = asyncio.create_task(self._clone(link, call), name=f"clone of slot {call.slot}")
         self._clones[call.slot] = task
-        task.add_done_callback(lambda _: self._clones.pop(call.slot) if self._clones.get(call.slot) is task else None)
+        # Also when it is cancelled before it began.
+        task.add_done_callback(lambda _: self._clone_ended(link.shard, call, task))
+
+    def _clone_ended(self, shard: str, call: Call, task: asyncio.Task[None]) -> None:
+        if self._clones.get(call.slot) is task:
+            del self._clones[call.slot]
+        failure = None if task.cancelled() else task.exception()
+        refused = isinstance(failure, grpc.aio.AioRpcError) and is_refused_connection(failure)
+        if failure is not None and not isinstance(failure, grpc.aio.AioRpcError):
+            log.warning("clone_broken", slot=call.slot, source=shard, reason=repr(failure))
+        self._driven.failed(shard, call.call, refused=refused)  # Nothing, if all of it came.
 
     async def _clone(self, link: Link, call: Call) -> None:
         target = CloneTarget(generation := self._driven.new_generation())
-        refused, whole = False, False
+        whole = False
         try:
             whole = await self._take_parts(link.stub, link.shard, call, target)
-        except grpc.aio.AioRpcError as exc:
-            refused = is_refused_connection(exc)
-        except (CloneBroken, TimeoutError) as exc:
-            log.warning("clone_broken", slot=call.slot, source=link.shard, reason=str(exc))
         finally:
-            if not whole:
+            if target.staged and not whole:
                 self._driven.drop_generation(generation)
-                self._driven.failed(link.shard, call.call, refused=refused)
 
     async def _take_parts(
         self, stub: "node_pb2_grpc.NodeAsyncStub", shard: str, call: Call, target: CloneTarget

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
@@ -10,12 +11,14 @@ import structlog
 from protos.tally.internal.v1 import node_pb2
 from shard.calls_wire import Call, calls_of, put_answer
 from shard.clone_source import clone_parts, refusal
+from shard.disk import ended
 from shard.engine import Engine, Granted
 from shard.replica.words import Answer, Clone
 from shard.replica_wire import name_from_wire
 
 log = structlog.get_logger()
 
+MESSAGE_BYTES: Final = 2 * 2**20
 CLONES_AT_ONCE: Final = 4
 CLONE_BYTES_PER_S: Final = 32 * 2**20
 
@@ -27,7 +30,7 @@ class ReplicateStream:
         self._engine = engine
         self._sender = sender
         self._slots = slots
-        self._answers = node_pb2.ReplicateResponse()
+        self._answers: deque[tuple[Call, Answer]] = deque()
         self._changed = asyncio.Event()
         self._ended = False
 
@@ -40,7 +43,7 @@ class ReplicateStream:
     def _ask(self, call: Call) -> None:
         def answered(answer: Answer | Granted | None) -> None:
             assert isinstance(answer, Answer)
-            put_answer(self._answers, call, answer)
+            self._answers.append((call, answer))
             self._changed.set()
 
         self._engine.asked(self._sender, call.slot, call.message, answered)
@@ -55,12 +58,18 @@ class ReplicateStream:
     async def answers(self) -> AsyncIterator[node_pb2.ReplicateResponse]:
         """Yield answers, all that are there at once, until the stream has ended."""
         while not self._ended:
-            if not self._answers.answers:
+            if not self._answers:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
-            message, self._answers = self._answers, node_pb2.ReplicateResponse()
-            yield message
+            yield self._message()
+
+    def _message(self) -> node_pb2.ReplicateResponse:
+        """Return the next answers; heads have their ops with them, so all together may be too much for one message."""
+        message, size = node_pb2.ReplicateResponse(), 0
+        while self._answers and size < MESSAGE_BYTES:
+            size += put_answer(message, *self._answers.popleft())
+        return message
 
 
 class Cloning:
@@ -121,5 +130,4 @@ class Cloning:
             part: node_pb2.CloneResponse | None = await asyncio.shield(reading)
             return part
         finally:
-            if not reading.done():
-                await asyncio.wait([reading])
+            await ended(reading)

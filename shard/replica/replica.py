@@ -128,10 +128,10 @@ class Replica:
         named = self.row is not None and self.row.primary == self._me
         return node_pb2.OUTCOME_NOT_READY if named else node_pb2.OUTCOME_NOT_OWNER
 
-    def built(self, op: Op | None, now: float, effects: Effects, *, left: Sequence[Token] = ()) -> None:
-        """Take the op that ``Build`` asked for; ``left``: the last of its sub-batches, which found no room in it."""
+    def built(self, op: Op | None, now: float, effects: Effects) -> None:
+        """Take the op that ``Build`` asked for."""
         assert self.term is not None
-        self.stored = self.term.built(self.stored, op, now, effects, left=left)
+        self.stored = self.term.built(self.stored, op, now, effects)
 
     def receive(self, sender: str, call: int, message: Message, now: float, effects: Effects) -> None:
         """Take another copy's call."""

@@ -328,13 +328,10 @@ class Term:
             if shard not in self._asked
         )
 
-    def built(
-        self, stored: Stored, op: Op | None, now: float, effects: Effects, *, left: Sequence[Token] = ()
-    ) -> Stored:
+    def built(self, stored: Stored, op: Op | None, now: float, effects: Effects) -> Stored:
         """Take the op that was asked for with ``Build``; None if its sub-batches change nothing."""
         assert self.phase is Phase.SERVING
         assert self._under_way is None
-        self._queue.extendleft(reversed(left))
         if op is None:
             effects.later.append(Commit())
             return stored

@@ -373,6 +373,28 @@ async def test_more_than_one_op_is_done_one_after_the_other(tmp_path: Path) -> N
         assert await node.counts() == HourCounts(1500, 2000, 0)
 
 
+async def test_what_finds_no_room_in_an_op_is_not_forgotten_when_somebody_reads_meanwhile(tmp_path: Path) -> None:
+    users = users_of_slot(SLOT, 1600, SMALL)
+    async with bench(tmp_path, a_map()) as node:
+        node.store.may_flush.clear()
+        flushes = node.store.flushes
+        answers = [node.submit(sub_batch(ANN, 1, click(users[0])))]
+        await until(lambda: node.store.flushes > flushes)
+        answers += [
+            node.submit(sub_batch(writer, 1, *map(click, some)))
+            for writer, some in ((b"w" * 16, users[:800]), (b"x" * 16, users[800:]))
+        ]
+        node.store.may_flush.set()
+        await answers[0]
+        node.store.may_flush.clear()
+        assert (await node.part()).refused == {}
+        answers.append(node.submit(sub_batch(BOB, 1, click(users[0]))))
+        node.store.release()
+        async with asyncio.timeout(PATIENT_S):
+            assert {answer.outcome for answer, _ in await asyncio.gather(*answers)} == {OK}
+        assert await node.counts() == HourCounts(1600, 1602, 0)
+
+
 async def failure(node: Bench) -> BaseException | None:
     """Wait for the end of the engine; return why it ended."""
     await asyncio.wait([node.working], timeout=PATIENT_S)
