@@ -10,7 +10,7 @@ from shard.keys import CopyRecord, generation_ranges, log_key, record_key, stagi
 from shard.op import Counted
 from shard.op_body import decode_body, encode_body
 from shard.op_log import LogEntry
-from shard.replica.words import Apply, Install, Op, OpName, Rename, SetEpoch
+from shard.replica.words import Apply, Install, Op, OpName, Rename, SetEpoch, Write
 from shard.store import Changes
 from tests.support.cluster_values import SMALL
 from tests.support.copies import ANN, DictCopy, sub_batch
@@ -72,7 +72,7 @@ def test_op_that_nobody_else_needs_empties_the_log(built: Built) -> None:
 
 def test_each_write_is_a_group_with_its_own_record(built: Built) -> None:
     """A crash between two of them leaves a copy that was: never half of what an op changes."""
-    writes = [Rename("cd" * 16, 7), Apply(built.op)]
+    writes: list[Write] = [Rename("cd" * 16, 7), Apply(built.op)]
     record, groups = changes_of(SLOT, built.before, writes, None)
     stored = [CopyRecord.decode(dict(changes.puts)[record_key(SLOT)]) for changes in groups]
     assert [(one.epoch, one.opnum, one.incarnation.hex()) for one in stored] == [(7, 0, "cd" * 16), (7, 1, "cd" * 16)]
