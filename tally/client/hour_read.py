@@ -102,3 +102,4 @@ class HourRead:
     def ask_again_now(self) -> None:
         """Ask for what is missing at once: the map has changed."""
         self._ask_at = 0.0
+        self._refusals = 0  # The new owner may need a moment more, not a second more.

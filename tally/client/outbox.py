@@ -156,6 +156,7 @@ class SlotOutbox(Generic[R]):
     def send_again_now(self) -> None:
         """Send the doubtful sub-batch again at once: its slot has a new owner, or its shard is back."""
         self._send_at = 0.0
+        self._refusals = 0  # The new owner may need a moment more, not a second more.
 
     def give_up(self, batch_id: int, now: float) -> SubBatch[R] | None:
         """Accept that nobody will ever tell what became of a sub-batch; go on as a new writer.

@@ -91,6 +91,18 @@ def test_changed_map_is_followed_at_once_and_only_for_what_is_missing() -> None:
     assert asked(read.next_asks(moved, 0.0)) == {"s3": (0,)}
 
 
+def test_new_owner_that_is_not_ready_is_asked_again_after_the_shortest_pause() -> None:
+    read, now = new_read(), 0.0
+    for _ in range(20):
+        for ask in read.next_asks(TWO_SHARDS, now):
+            read.fail(ask.id, now, MIDDLE)
+        now += 10.0
+    read.ask_again_now()
+    for ask in read.next_asks(TWO_SHARDS, now):
+        read.answer(ask.id, ONE, ask.buckets, now, MIDDLE)
+    assert read.next_asks(TWO_SHARDS, now + 2 * BACKOFF_FIRST_S)
+
+
 def test_late_answer_counts_for_nothing() -> None:
     read = new_read()
     first, second = read.next_asks(TWO_SHARDS, 0.0)

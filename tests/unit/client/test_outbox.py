@@ -129,6 +129,18 @@ def test_new_owner_is_sent_the_doubtful_sub_batch_at_once() -> None:
     assert send(outbox, 10.0) is first
 
 
+def test_new_owner_that_is_not_ready_is_asked_again_after_the_shortest_pause() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    first = send(outbox, 10.0)
+    for _ in range(20):
+        outbox.hold_off(first.id, 10.0, MIDDLE)
+    outbox.send_again_now()
+    send(outbox, 10.0)
+    outbox.hold_off(first.id, 10.0, MIDDLE)
+    assert send(outbox, 10.0 + backoff_s(1, MIDDLE)) is first
+
+
 def test_pauses_grow_while_refusals_come_and_begin_anew_after_an_answer() -> None:
     outbox = new_outbox()
     add(outbox, "ann")
