@@ -28,12 +28,13 @@ from shard.keys import HEARTBEAT_KEY, CopyRecord, record_key, writer_range
 from shard.op import Answer, Counted, Located, SubBatch, count, keys_to_read, locate, wants_sweep
 from shard.op_body import encode_body
 from shard.opening import founds, look_over
+from shard.points import Point, Reached, goes_on
 from shard.replica import words
 from shard.replica.replica import Replica, Role
 from shard.replica.words import Effects, Op, OpName, Stored
 from shard.slot_copy import Arrived, Reply, SlotCopy, Step, fitting
 from shard.store import Changes, Snapshot, Store
-from tally.cluster.rows import Request
+from tally.cluster.rows import Change, Request
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.errors import StoreCorrupt, StoreFailed
 from tally.hashing import Shape, slot_of
@@ -46,6 +47,8 @@ TICK_S: Final = 0.1
 CALL_S: Final = 1.5
 AHEAD_MAX_S: Final = 1.0
 OP_LOG_BYTES: Final = 2**30
+
+_ASKED: Final = {Change.ADD: Point.ADD_ASKED, Change.PROMOTE: Point.PROMOTE_ASKED}
 
 
 class Outside(Protocol):
@@ -105,6 +108,7 @@ class Engine:
         outside: Outside,
         mark_founded: Callable[[], None],
         op_log_bytes: int = OP_LOG_BYTES,
+        reached: Reached = goes_on,
     ) -> None:
         """Take over a store.
 
@@ -116,6 +120,7 @@ class Engine:
             outside: The other shards and the controller.
             mark_founded: Notes in the directory, durably, that its founding copies were begun; called in a thread.
             op_log_bytes: How much of the last ops is kept, for all slots together.
+            reached: Told of each step of a move.
         """
         self._store = store
         self._disk = Disk(store)
@@ -125,6 +130,7 @@ class Engine:
         self._outside = outside
         self._mark_founded = mark_founded
         self._op_log_bytes = op_log_bytes
+        self._reached = reached
         found = look_over(store)
         self._generations = itertools.count(found.generation + 1)
         calls, names = itertools.count(1), _incarnations()
@@ -405,6 +411,8 @@ class Engine:
     def _term_ended(self, copy: SlotCopy) -> None:
         """Leave what was under way in doubt (rule 14)."""
         copy.term = copy.replica.term
+        if copy.term is not None:
+            self._reached(Point.TERM_BEGUN)
         for arrived in copy.take_answering():
             self._answer(arrived, Answer(node_pb2.OUTCOME_NOT_READY), copy)
 
@@ -443,6 +451,7 @@ class Engine:
         if answered is not None:
             assert copy.record is not None
             assert copy.record.opnum == act.head.name.opnum
+            self._reached(Point.CLONE_GRANTED)
             answered(Granted(self._store.snapshot(), copy.record, act.head, act.epoch, act.after))
 
     def _act_build(self, copy: SlotCopy, act: words.Build) -> None:
@@ -475,6 +484,8 @@ class Engine:
             read.confirm()
 
     def _act_ask(self, copy: SlotCopy, act: words.Ask) -> None:
+        if act.change in _ASKED:
+            self._reached(_ASKED[act.change])
         self._outside.ask(Request(act.change, copy.slot, act.epoch, act.shard, act.incarnation))
 
     def _act_reread_map(self, _copy: SlotCopy, _act: words.RereadMap) -> None:
@@ -549,16 +560,21 @@ class Engine:
             groups.append(Changes([(HEARTBEAT_KEY, str(_now_ms()).encode())]))
         if groups:
             await self._disk.write_and_flush(groups)
-        for copy, effects in unflushed:
-            copy.busy = False
-            self._do_later(copy, effects)
-        for copy, _ in unflushed:
-            self._drain(copy)
+        self._flushed(unflushed)
         for done in heartbeats:
             if not done.done():
                 done.set_result(None)
         if self._to_build or self._unflushed or self._heartbeats:
             self._work.set()
+
+    def _flushed(self, unflushed: Sequence[tuple[SlotCopy, Effects]]) -> None:
+        for copy, effects in unflushed:
+            if any(isinstance(write, words.Install | words.Rename) for write in effects.writes):
+                self._reached(Point.COPY_INSTALLED)
+            copy.busy = False
+            self._do_later(copy, effects)
+        for copy, _ in unflushed:
+            self._drain(copy)
 
     def _take_to_build(self) -> list[_Building]:
         building: list[_Building] = []

@@ -24,6 +24,7 @@ from shard.engine import Engine
 from shard.exchange import NodeService
 from shard.keys import RECORDS
 from shard.peers import Peers
+from shard.points import Point, crash_at, goes_on
 from shard.settings import ShardSettings
 from shard.store import Store
 from tally.client.channel import SERVER_OPTIONS
@@ -114,6 +115,7 @@ class _Node:
     ) -> None:
         keys, shard = settings.keys, identity.shard
         self._data = settings.data
+        self._reached = goes_on if settings.crash_at is None else crash_at(settings.crash_at)
         self._address = settings.address
         self._listen = settings.listen
         self._shard = shard
@@ -129,6 +131,7 @@ class _Node:
             shape=identity.shape,
             outside=self._peers,
             mark_founded=lambda: make_identity(settings.data, replace(identity, founded=True)),
+            reached=self._reached,
         )
         self._registration = Registration(
             etcd,
@@ -144,7 +147,7 @@ class _Node:
             reader,
             seat=ControllerSeat(shard, self._address),
             lease=lambda: self._registration.lease,
-            hint=self._calls.hint_map,
+            hint=self._hint_map,
             ask_health=self._calls.ask_health,
             give_switches=self._calls.give_switches,
         )
@@ -217,6 +220,11 @@ class _Node:
             group.create_task(self._controller.run(), name="controller")
             # The controller may be waiting for just this shard.
             await self._calls.hint_map(self._reader.state)
+
+    async def _hint_map(self, state: ClusterState) -> None:
+        if state.map is not None and state.map.joining:
+            self._reached(Point.JOIN_WISHED)
+        await self._calls.hint_map(state)
 
     async def _hand_over(self) -> None:
         """Let others be primary before this process goes, so that nobody waits for them to notice."""

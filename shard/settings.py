@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from shard.points import Point
 from tally.address import Address
 from tally.cluster.etcd import EtcdSettings
 from tally.cluster.keys import Keys, check_name
@@ -21,6 +22,7 @@ class ShardSettings:
         listen: ``host:port`` to listen on.
         advertise: ``host:port`` where the others reach it; None if that is ``listen``.
         lease_s: How long it counts as alive after its last sign of life.
+        crash_at: For tests: the point of a move at which the process ends without warning.
     """
 
     etcd: EtcdSettings
@@ -30,6 +32,7 @@ class ShardSettings:
     listen: str = "127.0.0.1:9101"
     advertise: str | None = None
     lease_s: int = 10
+    crash_at: str | None = None
 
     def __post_init__(self) -> None:
         if self.shard is not None:
@@ -43,6 +46,8 @@ class ShardSettings:
             )
         if not 2 <= self.lease_s <= 300:
             raise ConfigError("--lease-s (TALLY_LEASE_S)", self.lease_s, "2..300")
+        if self.crash_at is not None and self.crash_at not in list(Point):
+            raise ConfigError("--crash-at (TALLY_CRASH_AT)", self.crash_at, ", ".join(Point))
 
     @property
     def address(self) -> str:

@@ -23,6 +23,9 @@ GATEWAY_AWAY_S: Final = 1.0
 BETWEEN_S: Final = 2.0  # Longer than a gateway pauses before it asks again: each round is an outage of its own.
 FROZEN_LONGER_S: Final = 4.0  # Than its lease: until the others must have taken over.
 
+MOVES_MAX_S: Final = 60.0
+PAUSE_MAX_S: Final = 2.5  # Half a second on a machine that does nothing else; tests share theirs.
+
 both_leases: Final = pytest.mark.parametrize("lease_s", [LEASE_S, DEFAULT_LEASE_S])
 
 
@@ -125,6 +128,29 @@ async def test_frozen_shard_that_wakes_after_its_lease_serves_nothing_old(tmp_pa
 
     row = await measured(tmp_path, strike, fault="SIGSTOP shard past its lease", lease_s=LEASE_S, seed=seed)
     check(row, rows)
+
+
+async def test_added_shard_gets_its_share_and_no_slot_pauses_for_long(tmp_path: Path, rows: list[Row]) -> None:
+    """Planned moves: 8 slots get another primary, 24 another copy."""
+
+    async def strike(measurement: Measurement) -> None:
+        measurement.begins("s4 is added")
+        measurement.cluster.add("s4")
+        async with asyncio.timeout(MOVES_MAX_S):
+            while not await has_its_share(measurement.cluster, "s4"):
+                await asyncio.sleep(0.2)
+        await measurement.is_back()
+
+    row = await measured(tmp_path, strike, fault="a shard is added", lease_s=LEASE_S, seed=new_seed())
+    check(row, rows)
+    assert row.unknown_percent == 0
+    assert max(row.writes_s, row.reads_s) <= PAUSE_MAX_S
+
+
+async def has_its_share(cluster: Cluster, name: str) -> bool:
+    status = await cluster.status()
+    slots = [shard["slots"] for shard in status["shards"] if shard["id"] == name]
+    return bool(slots) and status["moves"] == 0 and slots[0] >= status["slots"] // len(status["shards"]) - 1
 
 
 async def test_all_shards_killed_at_once_and_restarted_in_any_order_lose_nothing(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+import pytest
 
 from tests.support.checking_clients import Clients
 from tests.support.cluster import Cluster
@@ -39,12 +40,16 @@ async def strike(cluster: Cluster, chance: random.Random, end: float) -> list[st
     return done
 
 
-async def test_kills_and_freezes_lose_nothing_double_nothing_and_never_show_an_old_number(tmp_path: Path) -> None:
+@pytest.mark.parametrize("copies", [1, 3])
+async def test_kills_and_freezes_lose_nothing_double_nothing_and_never_show_an_old_number(
+    tmp_path: Path, copies: int
+) -> None:
     seed = secrets.randbits(32)
     print(f"seed {seed}")  # noqa: T201 - pytest shows it with the failure.
     connector = aiohttp.TCPConnector(limit=3 * WRITERS)
     timeout = aiohttp.ClientTimeout(total=12.0)
-    async with Cluster(tmp_path) as cluster, aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+    cluster_of = Cluster(tmp_path, copies=copies, lease_s=2)
+    async with cluster_of as cluster, aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         clients = Clients(session, cluster.url, hours=HOURS, seed=seed)
         plain, old, keyed = clients.hours
         end = time.monotonic() + SECONDS

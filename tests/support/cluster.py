@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -36,12 +37,15 @@ class Cluster:
         cluster: str = "default",
         copies: int = 1,
         lease_s: int = 10,
+        crash_at: Mapping[str, str] | None = None,
     ) -> None:
+        """Prepare; ``crash_at``: shard -> the step of a move at which its first process ends by itself."""
         self.etcd = EtcdServer()
         self.name = cluster
         self.shards = [f"s{number}" for number in range(1, shards + 1)]
         self._directory = directory
         self._lease_s = lease_s
+        self._crash_at = dict(crash_at or {})
         self._ports = dict(zip([*self.shards, GATEWAY], free_ports(shards + 1), strict=True))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._settings = [
@@ -68,7 +72,7 @@ class Cluster:
             made = await commands.tally("create", "--etcd", self.etcd.endpoint, "--cluster", self.name, *self._settings)
             assert made.status == 0, made.err
             for name in (*self.shards, GATEWAY):
-                self.start(name)
+                self.start(name, crash_at=self._crash_at.get(name, ""))
             await self.wait_ready()
         except BaseException as exc:
             await self.__aexit__(type(exc), exc, None)
@@ -85,8 +89,13 @@ class Cluster:
                 self._end(self._processes.pop(name))
         self.etcd.__exit__(kind, error, trace)
 
-    def start(self, name: str) -> None:
-        """Start a shard or the gateway, on the data that it left if it ran before."""
+    def start(self, name: str, *, crash_at: str = "") -> None:
+        """Start a shard or the gateway, on the data that it left if it ran before.
+
+        Args:
+            name: Which.
+            crash_at: Of a shard: the step of a move at which it ends by itself; see ``shard/points.py``.
+        """
         before = self._processes.get(name)
         assert before is None or before.poll() is not None, f"{name} runs"
         command = [sys.executable, "-m", *self._command(name)]
@@ -95,7 +104,7 @@ class Cluster:
                 command,
                 stdout=log,
                 stderr=log,
-                env=commands.environment(),
+                env=commands.environment() | ({"TALLY_CRASH_AT": crash_at} if crash_at else {}),
                 preexec_fn=before_exec(),  # noqa: PLW1509 - it calls nothing that takes a lock.
             )
 
@@ -117,11 +126,15 @@ class Cluster:
                 await asyncio.sleep(0.05)
         raise AssertionError(f"not ready after {_READY_S} s: {said}")
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, *, crash_at: str = "") -> None:
         """Start a shard that was not there before."""
         (self._ports[name],) = free_ports(1)
         self.shards.append(name)
-        self.start(name)
+        self.start(name, crash_at=crash_at)
+
+    def ended(self) -> list[str]:
+        """Return which processes have ended."""
+        return [name for name, process in self._processes.items() if process.poll() is not None]
 
     def kill(self, name: str) -> None:
         """End it without warning."""

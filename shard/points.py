@@ -1,0 +1,43 @@
+"""Points of a move at which a shard can be made to crash, for the tests of just that: ``tally-shard --crash-at``."""
+
+import os
+from collections.abc import Callable
+from enum import StrEnum
+
+import structlog
+
+log = structlog.get_logger()
+
+
+class Point(StrEnum):
+    """A step of a move, named by what is done when it is reached."""
+
+    JOIN_WISHED = "join-wished"  # Controller: the wish stands in the map.
+    CLONE_GRANTED = "clone-granted"  # Source: a copy is about to be sent.
+    COPY_INSTALLED = "copy-installed"  # Target: the copy is durable.
+    ADD_ASKED = "add-asked"  # Source: the copy is required, the controller is asked to add it.
+    PROMOTE_ASKED = "promote-asked"  # Source: the queue is held, the controller is asked to promote the target.
+    TERM_BEGUN = "term-begun"  # Whoever is primary in a new epoch, before it serves.
+
+
+Reached = Callable[[Point], None]
+"""Told of each point when it is reached."""
+
+
+def goes_on(_: Point) -> None:
+    """Do nothing: the point is passed."""
+
+
+def crash_at(wanted: str) -> Reached:
+    """Return what ends the process without warning at one point.
+
+    Args:
+        wanted: The point's name.
+    """
+
+    def reached(point: Point) -> None:
+        if point == wanted:
+            log.critical("crashed_on_purpose", point=point.value)
+            os._exit(70)
+
+    return reached
