@@ -255,10 +255,15 @@ class _Node:
                 log.debug("change_refused", slot=request.slot, change=request.change.name, reason=refusal)
 
     async def _watch_disk(self) -> None:
+        was_full = False
         while True:
-            used = await asyncio.to_thread(shutil.disk_usage, self._data)
-            share = 1 - used.free / used.total
+            disk = await asyncio.to_thread(shutil.disk_usage, self._data)
+            share = disk.used / (disk.used + disk.free)  # As df shows it: what is reserved for root does not count.
             self._engine.room(takes_copies=share < COPIES_UP_TO, takes_ops=share < OPS_UP_TO)
+            nearly_full = share >= COPIES_UP_TO
+            if nearly_full is not was_full:
+                log.warning("disk_nearly_full" if nearly_full else "disk_has_room", used_percent=round(100 * share))
+            was_full = nearly_full
             await asyncio.sleep(DISK_EVERY_S)
 
     async def _work(self) -> None:
