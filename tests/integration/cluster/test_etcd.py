@@ -146,14 +146,14 @@ async def test_transaction_without_an_answer_is_not_sent_to_another_endpoint(
     server: EtcdServer, own_server: EtcdServer, keys: Keys
 ) -> None:
     """It may have been done. The two here are no cluster, so a second try would show."""
-    etcd = Etcd(EtcdSettings(endpoints=(own_server.endpoint, server.endpoint)), timeout_s=0.5)
+    etcd = Etcd(EtcdSettings(endpoints=(own_server.endpoint, server.endpoint)), timeout_s=2.0)
     await etcd.read(keys.map)
     own_server.freeze()
     with pytest.raises(EtcdUnavailable, match="DEADLINE_EXCEEDED"):
         await etcd.commit([], [Put(keys.map, "")])
     begun = time.monotonic()
     assert await etcd.read(keys.map) is None
-    assert time.monotonic() - begun < 0.4  # The frozen one is passed by from now on.
+    assert time.monotonic() - begun < 1.8  # The frozen one is passed by from now on.
     await etcd.close()
 
 
