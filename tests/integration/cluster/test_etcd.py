@@ -127,18 +127,27 @@ async def test_no_endpoint_at_all_is_told_within_the_deadline() -> None:
     await etcd.close()
 
 
+async def connected_to_first(first: EtcdServer, second: EtcdServer, keys: Keys, *, timeout_s: float) -> Etcd:
+    """Return a connection that uses the first one; on a busy machine it may have turned it down and gone on."""
+    first.control("put", keys.config, "here")
+    while True:
+        etcd = Etcd(EtcdSettings(endpoints=(first.endpoint, second.endpoint)), timeout_s=timeout_s)
+        if await etcd.read(keys.config) is not None:
+            return etcd
+        await etcd.close()
+
+
 async def test_frozen_endpoint_delays_a_read_by_one_deadline_and_only_once(
     server: EtcdServer, own_server: EtcdServer, keys: Keys
 ) -> None:
-    etcd = Etcd(EtcdSettings(endpoints=(own_server.endpoint, server.endpoint)), timeout_s=0.5)
-    await etcd.read(keys.map)
+    etcd = await connected_to_first(own_server, server, keys, timeout_s=2.0)
     own_server.freeze()
     begun = time.monotonic()
     await etcd.read(keys.map)
-    assert 0.5 <= time.monotonic() - begun < 1.0
+    assert 2.0 <= time.monotonic() - begun < 3.8
     begun = time.monotonic()
     await etcd.read(keys.map)
-    assert time.monotonic() - begun < 0.4
+    assert time.monotonic() - begun < 1.8
     await etcd.close()
 
 
@@ -146,8 +155,7 @@ async def test_transaction_without_an_answer_is_not_sent_to_another_endpoint(
     server: EtcdServer, own_server: EtcdServer, keys: Keys
 ) -> None:
     """It may have been done. The two here are no cluster, so a second try would show."""
-    etcd = Etcd(EtcdSettings(endpoints=(own_server.endpoint, server.endpoint)), timeout_s=2.0)
-    await etcd.read(keys.map)
+    etcd = await connected_to_first(own_server, server, keys, timeout_s=2.0)
     own_server.freeze()
     with pytest.raises(EtcdUnavailable, match="DEADLINE_EXCEEDED"):
         await etcd.commit([], [Put(keys.map, "")])
