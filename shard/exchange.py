@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import grpc
@@ -18,6 +19,7 @@ from tally.client.channel import CLUSTER_HEADER, SENDER_HEADER, SHARD_HEADER
 from tally.client.counts import HourCounts
 from tally.cluster.controller import Controller
 from tally.cluster.node_calls import execute_wishes
+from tally.cluster.node_words import switches_of
 from tally.cluster.reader import ClusterReader
 from tally.errors import NotController, TallyError
 from tally.event import HOUR_MAX, KEY_HASH_BYTES
@@ -136,6 +138,18 @@ def _malformed(wire: node_pb2.HourRead) -> PartOfHour:
     return PartOfHour(HourCounts(0, 0, 0), dict.fromkeys(wire.buckets, node_pb2.OUTCOME_MALFORMED))
 
 
+@asynccontextmanager
+async def taking_in(stream: _Stream | ReplicateStream, requests: AsyncIterator[Any]) -> AsyncIterator[None]:
+    """Let a stream take in what comes, for as long as it is answered."""
+    taking = asyncio.create_task(stream.take_in(requests))
+    taking.add_done_callback(stream.taking_ended)
+    try:
+        yield
+    finally:
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+
+
 class NodeService(node_pb2_grpc.NodeServicer):
     """``tally.internal.v1.Node`` of one shard."""
 
@@ -155,14 +169,9 @@ class NodeService(node_pb2_grpc.NodeServicer):
         """Serve one stream; see node.proto."""
         await self._check_addressee(context)
         stream = _Stream(self._engine, self._reader.state.config.shape)
-        taking = asyncio.create_task(stream.take_in(request_iterator))
-        taking.add_done_callback(stream.taking_ended)
-        try:
+        async with taking_in(stream, request_iterator):
             async for message in stream.answers():
                 yield message
-        finally:
-            taking.cancel()
-            await asyncio.gather(taking, return_exceptions=True)
 
     async def _check_addressee(self, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
         """Refuse what is meant for another shard or cluster that had this address before."""
@@ -182,14 +191,9 @@ class NodeService(node_pb2_grpc.NodeServicer):
         """Serve another shard's copies; see node.proto."""
         await self._check_addressee(context)
         stream = ReplicateStream(self._engine, _sender(context), self._slots)
-        taking = asyncio.create_task(stream.take_in(request_iterator))
-        taking.add_done_callback(stream.taking_ended)
-        try:
+        async with taking_in(stream, request_iterator):
             async for message in stream.answers():
                 yield message
-        finally:
-            taking.cancel()
-            await asyncio.gather(taking, return_exceptions=True)
 
     async def Clone(
         self, request: node_pb2.CloneRequest, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -232,7 +236,7 @@ class NodeService(node_pb2_grpc.NodeServicer):
         """Hand slots over; see node.proto."""
         await self._check_addressee(context)
         await self._check_slots(context, request.slots)
-        for slot, shard in zip(request.slots, request.shards, strict=False):
+        for slot, shard in switches_of(request).items():
             self._engine.hand_over(slot, shard)
         return node_pb2.SwitchSlotsResponse()
 
