@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PROTOS := protos/tally/v1/analytics.proto protos/tally/internal/v1/node.proto
 
-.PHONY: help run test unit lint types walls proto proto-check lock clean check
+.PHONY: help run test faults unit lint types walls proto proto-check lock clean check
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -16,6 +16,9 @@ run: $(VENV)/.installed ## Start a cluster on this machine: etcd, three shards, 
 
 test: $(VENV)/.installed-dev ## Run every test.
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/.installed-dev ## Run every row of the fault matrix, the long ones too. About an hour.
+	$(BIN)/python -m pytest tests/faults --full
 
 unit: $(VENV)/.installed-dev ## Run the tests that need no process, socket or disk.
 	$(BIN)/python -m pytest tests/unit

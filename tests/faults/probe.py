@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 
@@ -248,15 +248,30 @@ async def _copies_back(cluster: Cluster) -> None:
 
 
 async def measured(
-    path: Path, strike: Callable[[Measurement], Awaitable[None]], *, fault: str, lease_s: int, seed: int
+    path: Path,
+    strike: Callable[[Measurement], Awaitable[None]],
+    *,
+    fault: str,
+    lease_s: int,
+    seed: int,
+    **settings: Any,
 ) -> Row:
     """Start a cluster, put load on it, let ``strike`` do what it does, and return what that cost.
+
+    Args:
+        path: For its data and logs.
+        strike: The fault; it calls ``begins`` before it and ``is_back`` after it.
+        fault: What the table calls it.
+        lease_s: The lease of the shards.
+        seed: Of all that is random.
+        settings: Further ones of ``Cluster``.
 
     Raises:
         AssertionError: A read was told too little or too much, or the copies did not come back.
     """
     connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=_REQUEST_S)
-    cluster = Cluster(path, slots=SLOTS, spread=SPREAD, hours_together=HOURS_TOGETHER, copies=COPIES, lease_s=lease_s)
+    shape = {"slots": SLOTS, "spread": SPREAD, "hours_together": HOURS_TOGETHER, "copies": COPIES}
+    cluster = Cluster(path, **{**shape, **settings}, lease_s=lease_s)
     async with cluster, aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         await _copies_back(cluster)
         clients = _Paced(session, cluster.url, places=places(seed), seed=seed)

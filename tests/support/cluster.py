@@ -38,14 +38,35 @@ class Cluster:
         copies: int = 1,
         lease_s: int = 10,
         crash_at: Mapping[str, str] | None = None,
+        env: Mapping[str, Mapping[str, str]] | None = None,
+        data: Mapping[str, Path] | None = None,
+        etcd_by: Mapping[str, str] | None = None,
     ) -> None:
-        """Prepare; ``crash_at``: shard -> the step of a move at which its first process ends by itself."""
+        """Prepare.
+
+        Args:
+            directory: For data and logs.
+            shards: How many; s1, s2 and so on.
+            slots: Of ``tally create``, like the next ones.
+            spread: Over how many slots an hour is spread.
+            hours_together: How many hours share their slots.
+            cluster: Its name.
+            copies: How many of each slot.
+            lease_s: Of each shard.
+            crash_at: Shard -> the step of a move at which its first process ends by itself.
+            env: Process -> variables that it gets beside what it inherits, at each start.
+            data: Shard -> its data directory, if not below ``directory``.
+            etcd_by: Process -> ``host:port`` by which it reaches etcd, if not directly.
+        """
         self.etcd = EtcdServer()
         self.name = cluster
         self.shards = [f"s{number}" for number in range(1, shards + 1)]
         self._directory = directory
         self._lease_s = lease_s
         self._crash_at = dict(crash_at or {})
+        self.env = {name: dict(variables) for name, variables in (env or {}).items()}
+        self._data = dict(data or {})
+        self._etcd_by = dict(etcd_by or {})
         self._ports = dict(zip([*self.shards, GATEWAY], free_ports(shards + 1), strict=True))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._settings = [
@@ -61,6 +82,10 @@ class Cluster:
     def address(self, name: str) -> str:
         """``host:port`` where a shard or the gateway listens; stays the same when it is started again."""
         return f"127.0.0.1:{self._ports[name]}"
+
+    def data(self, shard: str) -> Path:
+        """Return a shard's data directory."""
+        return self._data.get(shard, self._directory / shard)
 
     def pid(self, name: str) -> int:
         """Return the process id of a shard or the gateway."""
@@ -104,7 +129,9 @@ class Cluster:
                 command,
                 stdout=log,
                 stderr=log,
-                env=commands.environment() | ({"TALLY_CRASH_AT": crash_at} if crash_at else {}),
+                env=commands.environment()
+                | self.env.get(name, {})
+                | ({"TALLY_CRASH_AT": crash_at} if crash_at else {}),
                 preexec_fn=before_exec(),  # noqa: PLW1509 - it calls nothing that takes a lock.
             )
 
@@ -180,10 +207,11 @@ class Cluster:
         return "\n".join(parts)
 
     def _command(self, name: str) -> list[str]:
-        shared = ["--etcd", self.etcd.endpoint, "--cluster", self.name, "--listen", self.address(name)]
+        etcd = self._etcd_by.get(name, self.etcd.endpoint)
+        shared = ["--etcd", etcd, "--cluster", self.name, "--listen", self.address(name)]
         if name == GATEWAY:
             return ["gateway", *shared, "--map-file", str(self._directory / "map.json")]
-        return ["shard", *shared, "--id", name, "--data", str(self._directory / name), "--lease-s", str(self._lease_s)]
+        return ["shard", *shared, "--id", name, "--data", str(self.data(name)), "--lease-s", str(self._lease_s)]
 
     def _log(self, name: str) -> Path:
         return self._directory / f"{name}.log"
