@@ -171,7 +171,7 @@ class _Node:
 
     async def serve(self, stop: Stop) -> None:
         """Join the cluster, serve, hand over what others can have, leave."""
-        self._peers.start(self._engine)
+        self._peers.start(self._engine.calls)
         self._reader.on_change(self._take_map)
         self._take_map(self._reader.state)
         await self._client.start()

@@ -11,9 +11,9 @@ import grpc.aio
 import structlog
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
+from shard.calls import Calls
 from shard.calls_wire import Call, answer_of, put_call
 from shard.clone_target import CloneTarget
-from shard.engine import Engine
 from shard.replica.words import Clone, Message
 from shard.replica_wire import name_to_wire
 from tally.client.channel import is_refused_connection, peer_metadata
@@ -31,7 +31,7 @@ Link = ShardLink[node_pb2.ReplicateRequest, node_pb2.ReplicateResponse]
 
 
 class Peers:
-    """All ways out of one shard. Belongs to one event loop; ``Outside`` of its engine."""
+    """All ways out of one shard. Belongs to one event loop; ``Outside`` of its copies."""
 
     def __init__(self, shard: str, reader: ClusterReader, ask: Callable[[Request], None]) -> None:
         """Prepare.
@@ -44,14 +44,14 @@ class Peers:
         self._shard = shard
         self._reader = reader
         self._ask = ask
-        self._engine: Engine | None = None
+        self._started: Calls | None = None
         self._links: dict[str, tuple[Link, asyncio.Task[None]]] = {}
         self._to_send: dict[str, deque[Call]] = {}
         self._clones: dict[int, asyncio.Task[None]] = {}  # By slot.
 
-    def start(self, engine: Engine) -> None:
-        """Begin to reach others on behalf of ``engine``."""
-        self._engine = engine
+    def start(self, calls: Calls) -> None:
+        """Begin to reach others on behalf of the copies whose calls these are."""
+        self._started = calls
         self._reader.on_change(self._state_changed)
 
     async def close(self) -> None:
@@ -76,7 +76,7 @@ class Peers:
         link = self._link(shard)
         if link is None:
             # Not from within the step that calls.
-            asyncio.get_running_loop().call_soon(lambda: self._driven.failed(shard, call, refused=False))
+            asyncio.get_running_loop().call_soon(lambda: self._calls.failed(shard, call, refused=False))
         elif isinstance(message, Clone):
             self._pull(link, Call(call, slot, message))
         else:
@@ -84,9 +84,9 @@ class Peers:
             link.wake()
 
     @property
-    def _driven(self) -> Engine:
-        assert self._engine is not None, "start() comes first"
-        return self._engine
+    def _calls(self) -> Calls:
+        assert self._started is not None, "start() comes first"
+        return self._started
 
     # The streams.
 
@@ -116,7 +116,7 @@ class Peers:
         request = node_pb2.ReplicateRequest()
         while calls and size < MESSAGE_BYTES:
             call = calls.popleft()
-            if self._driven.is_open(call.call):  # Else it was given up while the stream was stuck.
+            if self._calls.is_open(call.call):  # Else it was given up while the stream was stuck.
                 size += put_call(request, call)
         return request if size else None
 
@@ -124,11 +124,11 @@ class Peers:
         for wire in response.answers:
             answer = answer_of(wire)
             if answer is not None:
-                self._driven.answered(shard, wire.call, answer)
+                self._calls.answered(shard, wire.call, answer)
 
     def _broken(self, shard: str, *, refused: bool) -> None:
         self._to_send.pop(shard, None)
-        self._driven.all_failed(shard, refused=refused)
+        self._calls.all_failed(shard, refused=refused)
 
     def _state_changed(self, state: ClusterState) -> None:
         for shard in [shard for shard, (link, _) in self._links.items() if state.address_of(shard) != link.address]:
@@ -153,16 +153,16 @@ class Peers:
         refused = isinstance(failure, grpc.aio.AioRpcError) and is_refused_connection(failure)
         if failure is not None and not isinstance(failure, grpc.aio.AioRpcError):
             log.warning("clone_broken", slot=call.slot, source=shard, reason=repr(failure))
-        self._driven.failed(shard, call.call, refused=refused)  # Nothing, if all of it came.
+        self._calls.failed(shard, call.call, refused=refused)  # Nothing, if all of it came.
 
     async def _clone(self, link: Link, call: Call) -> None:
-        target = CloneTarget(generation := self._driven.new_generation())
+        target = CloneTarget(generation := self._calls.new_generation())
         whole = False
         try:
             whole = await self._take_parts(link.stub, link.shard, call, target)
         finally:
             if target.staged and not whole:
-                self._driven.drop_generation(generation)
+                self._calls.drop_generation(generation)
 
     async def _take_parts(
         self, stub: "node_pb2_grpc.NodeAsyncStub", shard: str, call: Call, target: CloneTarget
@@ -179,9 +179,9 @@ class Peers:
                 if message is grpc.aio.EOF:
                     break
                 assert isinstance(message, node_pb2.CloneResponse)
-                if not await self._driven.take_part(call.call, target.take(message), target.bytes_so_far):
+                if not await self._calls.take_part(call.call, target.take(message), target.bytes_so_far):
                     return False
-            self._driven.cloned(shard, call.call, target.finish())
+            self._calls.cloned(shard, call.call, target.finish())
         finally:
             with suppress(Exception):
                 stream.cancel()

@@ -9,10 +9,11 @@ from typing import Final
 import structlog
 
 from protos.tally.internal.v1 import node_pb2
+from shard.calls import Granted
 from shard.calls_wire import Call, calls_of, put_answer
 from shard.clone_source import clone_parts, refusal
 from shard.disk import ended
-from shard.engine import Engine, Granted
+from shard.engine import Engine
 from shard.replica.words import Answer, Clone
 from shard.replica_wire import name_from_wire
 
@@ -46,7 +47,7 @@ class ReplicateStream:
             self._answers.append((call, answer))
             self._changed.set()
 
-        self._engine.asked(self._sender, call.slot, call.message, answered)
+        self._engine.calls.asked(self._sender, call.slot, call.message, answered)
 
     def taking_ended(self, taking: asyncio.Task[None]) -> None:
         """Note that nothing more comes: who asked is gone, and asks again if it is not."""
@@ -102,11 +103,11 @@ class Cloning:
                 answer.snapshot.close()
 
         head = name_from_wire(request.head) if request.HasField("head") else None
-        number = self._engine.asked(sender, request.slot, Clone(request.incarnation.hex(), head), answered)
+        number = self._engine.calls.asked(sender, request.slot, Clone(request.incarnation.hex(), head), answered)
         try:
             granted = await future
         finally:
-            self._engine.forget(number)
+            self._engine.calls.forget(number)
         if granted is None:
             yield refusal()
             return

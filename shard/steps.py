@@ -1,0 +1,216 @@
+"""Steps of copies: what happens goes into a copy's rules, one thing after the other, and what these want is done.
+
+Invariants:
+  * a step that writes is followed by a flush before the same copy takes the next one (``replica.Replica``);
+  * the worker is told of all that is to be built or flushed, and nothing is answered before it said that it was;
+  * after an exception in a step nothing of the shard is answered any more: the rules may know what is not written.
+
+What waits for a flush or for an op is taken from here by the worker's passes (``passes.py``).
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import structlog
+
+from protos.tally.internal.v1 import node_pb2
+from shard.op import Answer
+from shard.points import Point, Reached
+from shard.replica import words
+from shard.replica.words import Effects
+from shard.slot_copy import Arrived, SlotCopy, Step
+from tally.cluster.rows import Change, Request
+
+log = structlog.get_logger()
+
+_ASKED: Final = {Change.ADD: Point.ADD_ASKED, Change.PROMOTE: Point.PROMOTE_ASKED}
+
+
+class Outside(Protocol):
+    """How copies reach others. None of these waits; what comes of it comes back as the next step."""
+
+    def call(self, shard: str, slot: int, call: int, message: words.Message) -> None:
+        """Ask a copy on another shard."""
+
+    def ask(self, request: Request) -> None:
+        """Ask the controller for a change of a row."""
+
+    def reread_map(self) -> None:
+        """Read the map soon: there may be a newer one."""
+
+
+class Work:
+    """Tells the worker that there is something to do, or that it must end."""
+
+    def __init__(self) -> None:
+        self.there = asyncio.Event()
+        self.failure: Exception | None = None
+
+    def wake(self) -> None:
+        """Say that there is something to do."""
+        self.there.set()
+
+    def fail(self, exc: Exception) -> None:
+        """Let the worker end the process: a disk that can't be read is not to be written either (rule 16)."""
+        self.failure = self.failure or exc
+        self.there.set()
+
+
+Act = Callable[[SlotCopy, Any], None]
+"""Does one action of a copy's rules."""
+
+
+class Steps:
+    """Lets copies take steps. Belongs to one event loop.
+
+    Attributes:
+        to_build: Slots whose rules asked for an op, in order.
+        unflushed: Copies that wrote something, and what comes after the flush.
+        queued_events: How many events wait for their op, or for its commit.
+    """
+
+    def __init__(self, outside: Outside, work: Work, reached: Reached) -> None:
+        """Prepare.
+
+        Args:
+            outside: The other shards and the controller.
+            work: The worker is woken, and told of failures, by this.
+            reached: Told of each step of a move.
+        """
+        self.to_build: dict[int, None] = {}
+        self.unflushed: list[tuple[SlotCopy, Effects]] = []
+        self.queued_events = 0
+        self._outside = outside
+        self._work = work
+        self._reached = reached
+        self._acts: dict[type, Act] = {
+            words.Build: self._act_build,
+            words.Commit: self._act_commit,
+            words.Refuse: self._act_refuse,
+            words.Tell: self._act_tell,
+            words.Ask: self._act_ask,
+            words.RereadMap: self._act_reread_map,
+        }
+
+    def on(self, kind: type, act: Act) -> None:
+        """Let another file do the actions of one kind: those that are answered by others."""
+        self._acts[kind] = act
+
+    @staticmethod
+    def now() -> float:
+        """Return the time that the rules go by, in seconds."""
+        return asyncio.get_running_loop().time()
+
+    def is_ahead(self, copy: SlotCopy, epoch: int) -> bool:
+        """Tell whether a sender knows a newer row; who knows an older one is served, if this shard serves."""
+        if epoch <= copy.epoch:
+            return False
+        self._outside.reread_map()
+        return True
+
+    def submit(self, copy: SlotCopy, arrived: Arrived) -> None:
+        """Take a sub-batch in."""
+        self.queued_events += len(arrived.batch.hours)
+        copy.submitted.append(arrived)
+        self.drain(copy)
+
+    def take(self, copy: SlotCopy, act: Step, *args: Any) -> None:
+        """Let something happen to a copy, now or when what it wrote is flushed."""
+        if copy.busy:
+            copy.inbox.append((act, args))
+            return
+        effects = Effects()
+        try:
+            act(*args, self.now(), effects)
+            self.carry_out(copy, effects)
+        except Exception as exc:
+            self._work.fail(exc)
+            raise
+
+    def carry_out(self, copy: SlotCopy, effects: Effects) -> None:
+        """Do what a step wants done; what must wait for a flush is left to the worker."""
+        if effects.writes:
+            copy.busy = True
+            self.unflushed.append((copy, effects))
+            self._work.wake()
+        if copy.term is not copy.replica.term:
+            self._term_ended(copy)
+        for act in effects.now:
+            self._acts[type(act)](copy, act)
+        if not effects.writes:
+            self._do_later(copy, effects)
+
+    def flushed(self, copy: SlotCopy, effects: Effects) -> None:
+        """Note that what a step wrote is durable; ``drain`` the copy when this was said of all copies."""
+        if any(isinstance(write, words.Install | words.Rename) for write in effects.writes):
+            self._reached(Point.COPY_INSTALLED)
+        copy.busy = False
+        self._do_later(copy, effects)
+
+    def _do_later(self, copy: SlotCopy, effects: Effects) -> None:
+        for act in effects.later:
+            self._acts[type(act)](copy, act)
+
+    def _term_ended(self, copy: SlotCopy) -> None:
+        """Leave what was under way in doubt (rule 14)."""
+        copy.term = copy.replica.term
+        if copy.term is not None:
+            self._reached(Point.TERM_BEGUN)
+        for arrived in copy.take_answering():
+            self._answer(arrived, Answer(node_pb2.OUTCOME_NOT_READY), copy)
+
+    def drain(self, copy: SlotCopy) -> None:
+        """Let happen what waited while the copy was busy; sub-batches all at once, so that they make one op."""
+        while not copy.busy:
+            if copy.inbox:
+                act, args = copy.inbox.popleft()
+                self.take(copy, act, *args)
+            elif copy.submitted:
+                submitted, copy.submitted = copy.submitted, []
+                self.take(copy, copy.replica.submit, submitted)
+            else:
+                return
+
+    def _answer(self, arrived: Arrived, answer: Answer, copy: SlotCopy) -> None:
+        self.queued_events -= len(arrived.batch.hours)
+        arrived.reply(answer, copy.epoch)
+
+    # Actions.
+
+    def _act_build(self, copy: SlotCopy, act: words.Build) -> None:
+        assert not copy.busy
+        assert copy.building is None
+        copy.building, copy.busy = act, True
+        self.to_build[copy.slot] = None
+        self._work.wake()
+
+    def _act_commit(self, copy: SlotCopy, _act: words.Commit) -> None:
+        counted = copy.under_way
+        assert counted is not None
+        for arrived, answer in zip(copy.take_answering(), counted.answers, strict=True):
+            if answer.outcome == node_pb2.OUTCOME_CONTENT_DIFFERS:
+                log.error("sub_batch_content_differs", slot=copy.slot, seq=arrived.batch.seq)
+            elif answer.outcome == node_pb2.OUTCOME_NOT_READY:
+                log.error("slot_has_too_many_writers", slot=copy.slot, writers=counted.record.writers)
+            self._answer(arrived, answer, copy)
+
+    def _act_refuse(self, copy: SlotCopy, act: words.Refuse) -> None:
+        outcome: node_pb2.Outcome.ValueType = act.outcome  # type: ignore[assignment]
+        for token in act.tokens:
+            if isinstance(token, Arrived):
+                self._answer(token, Answer(outcome), copy)
+            else:
+                token.refuse(outcome)
+
+    def _act_tell(self, _copy: SlotCopy, act: words.Tell) -> None:
+        for read in act.tokens:
+            read.confirm()
+
+    def _act_ask(self, copy: SlotCopy, act: words.Ask) -> None:
+        if act.change in _ASKED:
+            self._reached(_ASKED[act.change])
+        self._outside.ask(Request(act.change, copy.slot, act.epoch, act.shard, act.incarnation))
+
+    def _act_reread_map(self, _copy: SlotCopy, _act: words.RereadMap) -> None:
+        self._outside.reread_map()
