@@ -1,11 +1,12 @@
 # make help lists the targets. All of them work from a fresh clone; .venv is made when it is needed.
 PYTHON ?= python3
 VENV   := .venv
+MINUTES ?= 60
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PROTOS := protos/tally/v1/analytics.proto protos/tally/internal/v1/node.proto
 
-.PHONY: help run test faults unit lint types walls proto proto-check lock clean check
+.PHONY: help run test faults soak unit lint types walls proto proto-check lock clean check
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -18,7 +19,10 @@ test: $(VENV)/.installed-dev ## Run every test.
 	$(BIN)/python -m pytest
 
 faults: $(VENV)/.installed-dev ## Run every row of the fault matrix, the long ones too. About an hour.
-	$(BIN)/python -m pytest tests/faults --full
+	$(BIN)/python -m pytest tests/faults --full --timeout 1800
+
+soak: $(VENV)/.installed-dev ## Let faults, joins, drains and restarts happen at random: make soak MINUTES=60
+	$(BIN)/python -m pytest tests/faults/test_soak.py --minutes $(MINUTES) --timeout 0 --capture no
 
 unit: $(VENV)/.installed-dev ## Run the tests that need no process, socket or disk.
 	$(BIN)/python -m pytest tests/unit

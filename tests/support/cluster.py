@@ -159,6 +159,11 @@ class Cluster:
         self.shards.append(name)
         self.start(name, crash_at=crash_at)
 
+    def forget(self, name: str) -> None:
+        """Leave out a shard that has ended and is a member no more."""
+        assert self._processes.pop(name).poll() is not None
+        self.shards.remove(name)
+
     def ended(self) -> list[str]:
         """Return which processes have ended."""
         return [name for name, process in self._processes.items() if process.poll() is not None]
