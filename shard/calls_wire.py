@@ -1,5 +1,6 @@
 """What copies ask each other on the wire and back. Pure."""
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -8,6 +9,7 @@ from shard.replica.words import Answer, Confirm, Forward, Heads, Message, Verdic
 from shard.replica_wire import op_from_wire, op_to_wire
 
 INCARNATION_BYTES: Final = 16
+MESSAGE_BYTES: Final = 2 * 2**20  # About: what goes beyond it goes into the next message.
 
 _VERDICTS: Final = {
     Verdict.OK: node_pb2.VERDICT_OK,
@@ -69,6 +71,14 @@ def put_answer(response: node_pb2.ReplicateResponse, call: Call, answer: Answer)
         head=op_to_wire(answer.head) if with_head else None,
     )
     return 50 + (len(answer.head.body or b"") if with_head else 0)
+
+
+def next_answers(waiting: deque[tuple[Call, Answer]]) -> node_pb2.ReplicateResponse:
+    """Take answers off, as many as belong in one message, at least one; heads have their ops with them."""
+    response, size = node_pb2.ReplicateResponse(), 0
+    while waiting and size < MESSAGE_BYTES:
+        size += put_answer(response, *waiting.popleft())
+    return response
 
 
 def answer_of(wire: node_pb2.CopyAnswer) -> Answer | None:

@@ -12,7 +12,7 @@ import structlog
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from shard.calls import Calls
-from shard.calls_wire import Call, answer_of, put_call
+from shard.calls_wire import MESSAGE_BYTES, Call, answer_of, put_call
 from shard.clone_target import CloneTarget
 from shard.replica.words import Clone, Message
 from shard.replica_wire import name_to_wire
@@ -24,7 +24,6 @@ from tally.cluster.state import ClusterState
 
 log = structlog.get_logger()
 
-MESSAGE_BYTES: Final = 2 * 2**20
 PART_MAX_S: Final = 5.0  # Without a part of a clone for so long the call is over.
 
 Link = ShardLink[node_pb2.ReplicateRequest, node_pb2.ReplicateResponse]

@@ -10,7 +10,7 @@ import structlog
 
 from protos.tally.internal.v1 import node_pb2
 from shard.calls import Granted
-from shard.calls_wire import Call, calls_of, put_answer
+from shard.calls_wire import Call, calls_of, next_answers
 from shard.clone_source import clone_parts, refusal
 from shard.disk import ended
 from shard.engine import Engine
@@ -19,7 +19,6 @@ from shard.replica_wire import name_from_wire
 
 log = structlog.get_logger()
 
-MESSAGE_BYTES: Final = 2 * 2**20
 CLONES_AT_ONCE: Final = 4
 CLONE_BYTES_PER_S: Final = 32 * 2**20
 
@@ -63,14 +62,7 @@ class ReplicateStream:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
-            yield self._message()
-
-    def _message(self) -> node_pb2.ReplicateResponse:
-        """Return the next answers; heads have their ops with them, so all together may be too much for one message."""
-        message, size = node_pb2.ReplicateResponse(), 0
-        while self._answers and size < MESSAGE_BYTES:
-            size += put_answer(message, *self._answers.popleft())
-        return message
+            yield next_answers(self._answers)
 
 
 class Cloning:

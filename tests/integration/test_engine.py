@@ -425,6 +425,31 @@ async def test_flush_without_an_end_ends_the_engine(tmp_path: Path, monkeypatch:
         assert not answered.done()
 
 
+async def test_disk_that_fails_beside_the_worker_ends_the_engine(tmp_path: Path) -> None:
+    """A clone for another shard is read there; its caller gets the error, and so must the process."""
+    async with bench(tmp_path, a_map()) as node:
+
+        def fail() -> None:
+            raise StoreCorrupt("a block")
+
+        with pytest.raises(StoreCorrupt):
+            await node.engine.beside(fail)
+        assert isinstance(await failure(node), StoreCorrupt)
+
+
+async def test_step_that_fails_ends_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules may know by then of what is not written."""
+    async with bench(tmp_path, a_map()) as node:
+
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(node.engine._copies[SLOT].replica, "submit", fail)
+        with pytest.raises(ZeroDivisionError):
+            node.submit(sub_batch(ANN, 1, click("ann")))
+        assert isinstance(await failure(node), ZeroDivisionError)
+
+
 async def test_counts_that_can_not_be_read_end_the_engine_and_are_told_to_nobody(tmp_path: Path) -> None:
     async with bench(tmp_path, a_map()) as node:
         await node.outcome(sub_batch(ANN, 1, click("ann")))
