@@ -2,29 +2,52 @@
 
 import asyncio
 import gzip
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 import pytest
 from aiohttp import web
+from xxhash import xxh3_128_hexdigest
 
-from tally.command.importer import door
+from tally.command.importer.keys import key_of_line
+from tally.command.importer.retrying import Patience
 from tally.command.importer.rows import Row
-from tally.command.importer.sending import Outcome, send_all
+from tally.command.importer.sending import Outcome, Sending
 from tally.command.importer.source import Batch
+from tally.event import KEY_HEADER
 from tests.support import commands
 from tests.support.waiting import until
 
 HEADER = b"timestamp_ms,user,kind\n"
 
 
+# Users whose first attempts are answered with nothing definite.
+TROUBLE: Final[Mapping[str, Callable[[], web.Response]]] = {
+    "busy": lambda: web.json_response({"detail": "no primary"}, status=503, headers={"Retry-After": "0"}),
+    "many": lambda: web.Response(status=429),
+    "broken": lambda: web.Response(status=500),
+    "strange": lambda: web.Response(status=302, headers={"Location": "/"}),
+}
+
+
 class Gateway:
-    """Answers as a gateway would: user ``bad`` is refused, ``busy`` has no shard, ``cut`` loses the connection."""
+    """Answers as a gateway would: user ``bad`` is refused, ``cut`` loses the connection at first.
+
+    Attributes:
+        queries: What arrived, each attempt.
+        keys: How many attempts each key had.
+        trouble: How many attempts of a user in ``TROUBLE``, and of ``cut``, have no definite answer.
+    """
 
     def __init__(self) -> None:
         self.queries: list[str] = []
+        self.keys: Counter[str] = Counter()
+        self.trouble = 1
         self.most_at_once = 0
         self._at_once = 0
         self.url = ""
@@ -55,16 +78,21 @@ class Gateway:
             return web.Response()
         assert (request.method, request.path) == ("POST", "/analytics")
         self.queries.append(request.raw_path.partition("?")[2])
+        key = request.headers[KEY_HEADER]
+        self.keys[key] += 1
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         await asyncio.sleep(0)
         self._at_once -= 1
-        match request.query["user"]:
+        return await self._answer_event(request, request.query["user"], self.keys[key])
+
+    async def _answer_event(self, request: web.Request, user: str, attempts: int) -> web.Response:
+        if attempts <= self.trouble and user in TROUBLE:
+            return TROUBLE[user]()
+        match user:
             case "bad":
                 return web.json_response({"detail": "user must not be bad"}, status=400)
-            case "busy":
-                return web.json_response({"detail": "no primary"}, status=503)
-            case "cut":
+            case "cut" if attempts <= self.trouble:
                 assert request.transport
                 request.transport.abort()
             case "slow":
@@ -101,18 +129,91 @@ async def test_every_row_arrives_once_and_unchanged(gateway: Gateway, tmp_path: 
 
 
 async def test_refused_rows_are_told_by_line_and_the_others_go_on(gateway: Gateway) -> None:
-    rows = HEADER + b"5,ann,click\n5,bad,click\n\n5,ann,view\n5,busy,click\n5,cut,click\n5,ann,click\n"
+    rows = HEADER + b"5,ann,click\n5,bad,click\n\n5,ann,view\n5,ann,click\n"
     done = await gateway.run_import("-", stdin=rows)
     assert done.status == 1
-    assert done.out.startswith("2 counted, 2 refused, 2 unknown")
-    lines = dict(line.split(": ", 1) for line in done.err.splitlines() if line.startswith("line"))
-    assert lines.pop("line 7").startswith("not acknowledged: ")
-    assert lines == {
+    assert done.out.startswith("2 counted, 2 refused, 0 unknown")
+    assert dict(line.split(": ", 1) for line in done.err.splitlines()) == {
         "line 3": "user must not be bad",
         "line 5": "kind must be click or impression",
-        "line 6": "not acknowledged: 503, no primary",
     }
-    assert len(gateway.queries) == 5, "what failed must not be sent again"
+    assert len(gateway.queries) == 3, "what was refused must not be sent again"
+
+
+async def test_every_row_is_sent_with_its_key_until_its_answer_is_definite(gateway: Gateway, tmp_path: Path) -> None:
+    file, gateway.trouble = tmp_path / "events.csv", 3
+    users = ["cut", *TROUBLE]
+    file.write_bytes(HEADER + b"".join(b"5,%s,click\n" % user.encode() for user in users))
+    done = await gateway.run_import(str(file))
+    assert (done.status, done.err) == (0, "")
+    assert done.out.startswith("5 counted, 0 refused, 0 unknown")
+    prefix = xxh3_128_hexdigest(file.read_bytes())
+    assert gateway.keys == {key_of_line(prefix, line): 4 for line in range(2, 7)}
+    assert Counter(gateway.queries) == {f"timestamp=5&user={user}&click": 4 for user in users}
+
+
+async def test_a_file_has_the_same_keys_each_time_and_packed_or_changed_others(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    file, rows = tmp_path / "events", HEADER + b"5,ann,click\n5,bob,click\n"
+    for content, keys in ((rows, 2), (rows, 2), (gzip.compress(rows), 4), (rows + b"\n", 6), (rows, 6)):
+        file.write_bytes(content)
+        done = await gateway.run_import(str(file))
+        assert (done.status, len(gateway.keys)) == (0, keys), done
+
+
+async def test_the_same_pipe_is_known_again_only_by_its_name(gateway: Gateway) -> None:
+    rows = HEADER + b"5,ann,click\n5,bob,click\n"
+    for name, keys in (("", 2), ("", 4), ("july", 6), ("july", 6), ("august", 8)):
+        named = ("--key-prefix", name) if name else ()
+        done = await gateway.run_import("-", *named, stdin=rows)
+        assert (done.status, len(gateway.keys)) == (0, keys), done
+    assert gateway.keys["july-2"] == gateway.keys["july-3"] == 2
+
+
+async def test_a_named_pipe_is_read_once(gateway: Gateway, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    done, _ = await asyncio.gather(
+        gateway.run_import(str(pipe)), asyncio.to_thread(pipe.write_bytes, HEADER + b"5,ann,click\n")
+    )
+    assert (done.status, len(gateway.keys)) == (0, 1), done
+
+
+@pytest.mark.parametrize("name", ["", "a b", "é", "x" * 81])
+async def test_what_is_no_key_prefix_is_wrong_use(name: str) -> None:
+    done = await commands.tally("import", "-", "--key-prefix", name)
+    assert done.status == 2
+    assert "--key-prefix" in done.err
+
+
+@pytest.mark.parametrize("change", ["one byte", "longer", "shorter"])
+async def test_a_file_that_changes_while_it_is_imported_is_told(gateway: Gateway, tmp_path: Path, change: str) -> None:
+    """Rather too much is counted again than a line of another file taken for one of this."""
+    file = tmp_path / "events.csv"
+    rows = HEADER + b"5,slow,click\n" + b"5,ann,click\n" * 5000
+    file.write_bytes(rows)
+    process = await commands.begin("import", str(file), "--to", gateway.url, "--connections", "1")
+    await gateway.has(1)  # The rest waits for this answer: hardly more than what is read at once was read.
+    with file.open("r+b") as held:
+        match change:
+            case "one byte":
+                os.pwrite(held.fileno(), b"6", len(rows) - len(b"5,ann,click\n"))
+            case "longer":
+                os.pwrite(held.fileno(), b"5,ann,cl", len(rows))
+            case "shorter":
+                held.truncate(len(rows) - 50 * len(b"5,ann,click\n"))
+    done = await commands.finish(process)
+    prefix = xxh3_128_hexdigest(rows)
+    assert done.status == 1
+    assert "the file changed meanwhile: imported again it is another one" in done.out
+    assert f"with --key-prefix {prefix} within 24 hours" in done.out
+    assert done.err.count("line 5") == 0, "a line that was written only in part is no row"
+    assert done.out.startswith("4,951 counted" if change == "shorter" else "5,001 counted")
+    again = await gateway.run_import(str(file), "--key-prefix", prefix)
+    assert again.status == (1 if change == "longer" else 0)
+    changed = {"one byte": 0, "longer": 1, "shorter": 0}[change]
+    assert sum(times == 1 for times in gateway.keys.values()) <= changed, "all others were recognised"
 
 
 async def test_gzip_is_recognised_on_stdin(gateway: Gateway) -> None:
@@ -200,7 +301,7 @@ async def test_a_signal_stops_it_with_its_summary_though_stdin_is_open(
         assert await process.wait() == status
     out, err = await process.communicate()
     assert out.startswith(b"2 counted, 0 refused, 0 unknown"), "the answer under way is waited for"
-    assert f"stopped ({what.name}): nothing was sent from line 4 on" in out.decode()
+    assert f"stopped ({what.name}): nothing was sent from line 4 on\nthe same lines with --key-prefix" in out.decode()
     assert err == b""
 
 
@@ -228,41 +329,60 @@ async def test_a_gateway_that_is_started_again_is_waited_for(gateway: Gateway) -
     assert process.stderr
     async with asyncio.timeout(20):
         said = (await process.stderr.readline()).decode()
-    assert said == "can't connect to the gateway (Connection refused); waiting up to 30 s for it\n"
+    assert said == "nothing is counted at the moment (Connection refused); sending again, for up to 600 s\n"
     await gateway.start(gateway.port)
     done = await commands.finish(process)
-    assert (done.status, done.err) == (0, "the gateway is back\n")
+    assert (done.status, done.err) == (0, "counting again\n")
     assert done.out.startswith("51 counted, 0 refused, 0 unknown")
-    assert len(gateway.queries) == 51
+    assert len(gateway.keys) == 51
 
 
-async def test_a_gateway_that_does_not_come_back_ends_it_and_the_summary_says_what_was_not_sent(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+class Told:
+    """A listener that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def complain(self, line: int, reason: str) -> None:
+        self.lines.append(f"line {line}: {reason}")
+
+    def advance(self, position: int, outcome: Outcome) -> None:
+        """Nothing to tell."""
+
+
+async def test_a_gateway_that_does_not_come_back_ends_it_and_what_is_unknown_and_what_was_not_sent_is_told(
+    gateway: Gateway,
 ) -> None:
-    monkeypatch.setattr(door, "BACK_S_MAX", 0.5)
-    told: list[str] = []
-
-    class Listener:
-        def say(self, text: str) -> None:
-            told.append(text)
-
-        def complain(self, line: int, reason: str) -> None:
-            told.append(f"line {line}: {reason}")
-
-        def advance(self, position: int, outcome: Outcome) -> None:
-            """Nothing to tell."""
-
     async def batches() -> AsyncIterator[Batch]:
         yield Batch(0, [Row(2, "timestamp=5&user=ann&click")])
         await gateway.has(1)
         await gateway.stop()
         yield Batch(0, [Row(line, "timestamp=5&user=ann&click") for line in range(3, 100)])
 
-    outcome = await send_all(batches(), gateway.url, 2, Listener())
-    assert (outcome.counted, outcome.refused, outcome.unknown, outcome.skipped) == (1, 0, 0, 0)
-    assert outcome.unsent_from == 3
-    assert "did not come back" in outcome.halted
-    assert len(told) == 1, told
+    told, patience = Told(), Patience(0.5)
+    outcome = await Sending(gateway.url, str, told, connections=2, patience=patience).run(batches())
+    assert (outcome.counted, outcome.refused, outcome.unknown, outcome.sent_again) == (1, 0, 2, 0)
+    assert outcome.unsent_from == 5
+    assert outcome.halted == "no answer for too long: Connection refused"
+    assert sorted(told.lines) == [f"line {line}: not acknowledged: Connection refused" for line in (3, 4)]
+
+
+async def test_one_line_without_an_answer_holds_up_no_other_and_ends_it_at_last(gateway: Gateway) -> None:
+    gateway.trouble = 1_000_000
+    rows = HEADER + b"5,busy,click\n" + b"5,ann,click\n" * 50
+    done = await gateway.run_import("-", "--connections", "2", "--give-up-after", "2", stdin=rows)
+    assert done.status == 1
+    assert done.out.startswith("50 counted, 0 refused, 1 unknown")
+    assert "stopped (no answer for too long: 503, no primary), but all was sent" in done.out
+    assert "the same lines with --key-prefix" in done.out
+    assert done.err.splitlines() == [
+        "nothing is counted at the moment (503, no primary); sending again, for up to 2 s",
+        "line 2: not acknowledged: 503, no primary",
+    ]
+    assert gateway.keys.most_common(1)[0][1] >= 3
 
 
 async def test_closed_stdin_is_one_line(gateway: Gateway) -> None:

@@ -1,9 +1,7 @@
 """``tally import``: events from a file, through a gateway."""
 
 import asyncio
-import os
 import signal
-import stat
 import time
 from contextlib import closing
 from typing import Final
@@ -13,33 +11,17 @@ import uvloop
 from rich.console import Console
 from yarl import URL
 
-from tally.command.importer.door import Halt
+from tally.command.importer.halt import Halt
+from tally.command.importer.keys import PREFIX_CHARACTERS_MAX, is_prefix
 from tally.command.importer.progress import Reporter
+from tally.command.importer.retrying import GIVE_UP_AFTER_S, GIVE_UP_AFTER_S_MAX, Patience
 from tally.command.importer.rows import BadHeader, Format
-from tally.command.importer.sending import Outcome, send_all
-from tally.command.importer.source import read_rows
+from tally.command.importer.sending import Outcome, Sending
+from tally.command.importer.source import Source
+from tally.command.importer.summary import exit_status, summary
 from tally.command.streams import StreamFailed, check_open, say
 
 CONNECTIONS_MAX: Final = 1024
-_STDIN: Final = 0
-
-
-class InputFile:
-    """What is read: a file descriptor, closed at the end unless it is stdin."""
-
-    def __init__(self, name: str) -> None:
-        self.descriptor = _STDIN if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-
-    @property
-    def size(self) -> int | None:
-        """How many bytes there are to read, if that is known; a pipe does not tell."""
-        status = os.fstat(self.descriptor)
-        return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-    def close(self) -> None:
-        """Close it."""
-        if self.descriptor != _STDIN:
-            os.close(self.descriptor)
 
 
 def _check_url(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -52,6 +34,12 @@ def _check_url(_context: click.Context, _parameter: click.Parameter, value: str)
     if url.path not in ("", "/"):
         raise click.BadParameter(f"{value!r} has a path; say only where the gateway is: {url.origin()}")
     return value.rstrip("/")
+
+
+def _check_prefix(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not is_prefix(value):
+        raise click.BadParameter(f"must be 1 to {PREFIX_CHARACTERS_MAX} printable ASCII characters without spaces")
+    return value
 
 
 @click.command("import")
@@ -81,38 +69,61 @@ def _check_url(_context: click.Context, _parameter: click.Parameter, value: str)
     show_default=True,
     help="How many events are on their way at once.",
 )
-def import_file(file: str, to: str, form: str, connections: int) -> None:
+@click.option(
+    "--key-prefix",
+    callback=_check_prefix,
+    metavar="TEXT",
+    help="What the lines are known by, instead of the file's digest. Under another one, a file is counted again.",
+)
+@click.option(
+    "--give-up-after",
+    "give_up_after_s",
+    type=click.IntRange(1, GIVE_UP_AFTER_S_MAX),
+    default=GIVE_UP_AFTER_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Stop when for so long no event at all was answered.",
+)
+def import_file(
+    file: str, *, to: str, form: str, connections: int, key_prefix: str | None, give_up_after_s: int
+) -> None:
     """Send the events of FILE, or of stdin with "-", through a gateway.
 
     FILE is CSV whose first line names the columns timestamp_ms, user and kind, in any order, among others if you
     like; or NDJSON, an object a line with these three fields. gzip is recognised by itself. kind is click or
     impression. One row is one line.
 
-    No event is sent twice. What is not counted is told on stderr with its line number: "line 17: ..." was refused,
-    "line 17: not acknowledged: ..." is unknown: it may have been counted or not. A gateway that takes no connections
-    is waited for, up to 30 s. At a gateway that does not come back, at Ctrl-C and at SIGTERM it stops, and says from
-    which line on nothing was sent; a line before that says "not sent" if it was not.
+    Each line is counted once: it is sent with an Idempotency-Key, and again until it is counted or refused, whatever
+    happens to the gateway or the shards meanwhile. What was refused is told on stderr with its line number.
+
+    The key is the file's digest and the line number. So the same file can be imported again within 24 hours, after
+    Ctrl-C for example: what is counted already is not counted twice. Later, or with one byte changed, it is another
+    file. Of a pipe nothing is known; give it a name with --key-prefix to import it again.
+
+    When no line is answered for a long time, at Ctrl-C and at SIGTERM it stops, and says from which line on nothing
+    was sent. "line 17: not acknowledged: ..." was sent, and is counted or not.
 
     \b
     Examples:
       tally import events.csv.gz
-      zcat events-*.ndjson.gz | tally import - --format ndjson --to http://gateway:8080
+      zcat events-*.ndjson.gz | tally import - --key-prefix july --to http://gateway:8080
 
     Exit status: 0 all rows counted, 1 some not, 2 wrongly called or no such columns, 130 Ctrl-C, 143 SIGTERM.
     """  # noqa: D301 - \b is how click keeps lines apart.
     if file == "-":
         check_open("stdin")
     try:
-        source = InputFile(file)
+        source = Source(file, Format(form), key_prefix)
     except OSError as exc:
         raise click.UsageError(f"can't read {file}: {exc.strerror}") from exc
     began = time.monotonic()
     with closing(source), Reporter(Console(stderr=True), source.size) as reporter:
         try:
-            outcome, asked = uvloop.run(_until_asked(source, Format(form), to, connections, reporter))
+            outcome, asked = uvloop.run(_until_asked(source, to, reporter, connections, give_up_after_s))
         except BadHeader as exc:
             raise click.UsageError(f"can't read {file}: {exc}") from exc
-    said = summary(outcome, time.monotonic() - began)
+    again = source.again()
+    said = summary(outcome, again, time.monotonic() - began)
     try:
         say(said)
     except StreamFailed:
@@ -120,11 +131,11 @@ def import_file(file: str, to: str, form: str, connections: int) -> None:
         raise
     if reporter.failed:
         raise StreamFailed("stderr", reporter.failed)
-    raise SystemExit(exit_status(outcome, asked))
+    raise SystemExit(exit_status(outcome, again, asked))
 
 
 async def _until_asked(
-    source: InputFile, form: Format, to: str, connections: int, reporter: Reporter
+    source: Source, to: str, reporter: Reporter, connections: int, give_up_after_s: int
 ) -> tuple[Outcome, signal.Signals | None]:
     """Import until the end, or until a signal, which is returned."""
     halt, asked = Halt(), list[signal.Signals]()
@@ -135,25 +146,6 @@ async def _until_asked(
 
     for what in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(what, ask, what)
-    outcome = await send_all(read_rows(source.descriptor, form), to, connections, reporter, halt)
-    return outcome, asked[0] if asked else None
-
-
-def exit_status(outcome: Outcome, asked: signal.Signals | None) -> int:
-    """Return what tells the caller how it went; after a signal as shells do it. Pure."""
-    if asked is not None:
-        return 128 + asked
-    return 1 if outcome.refused or outcome.unknown or outcome.halted else 0
-
-
-def summary(outcome: Outcome, took_s: float) -> str:
-    """Say what came of an import. Pure."""
-    speed = outcome.counted / took_s if took_s else 0.0
-    numbers = f"{outcome.counted:,} counted, {outcome.refused:,} refused, {outcome.unknown:,} unknown"
-    said = f"{numbers} in {took_s:.1f} s ({speed:,.0f} events/s)"
-    if not outcome.halted:
-        return said
-    if outcome.unsent_from is None:
-        return f"{said}\nstopped ({outcome.halted}), but all was sent"
-    skipped = f", and {outcome.skipped:,} not of the lines before it" if outcome.skipped else ""
-    return f"{said}\nstopped ({outcome.halted}): nothing was sent from line {outcome.unsent_from} on{skipped}"
+    patience = Patience(give_up_after_s)
+    sending = Sending(to, source.key, reporter, connections=connections, patience=patience, halt=halt)
+    return await sending.run(source.batches(reporter.reading)), asked[0] if asked else None

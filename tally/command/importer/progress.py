@@ -43,9 +43,14 @@ class Reporter:
         """Tell of one row that was not counted, or may not have been."""
         self.say(f"line {line}: {reason}")
 
+    def reading(self, position: int) -> None:
+        """Show on a terminal how far the first reading is, in which nothing is sent; elsewhere it is too short."""
+        if self._bar:
+            self._bar.update(self._task, completed=position, description="reading")
+
     def advance(self, position: int, outcome: Outcome) -> None:
         """Show how far it is: on a terminal always, elsewhere every 10 % or 50,000 rows, but not at the very end."""
-        others = f"{outcome.refused:,} refused, {outcome.unknown:,} unknown"
+        others = f"{outcome.refused:,} refused, {outcome.sent_again:,} being sent again"
         if self._bar:
             self._bar.update(self._task, completed=position, description=f"{outcome.settled:,} rows, {others}")
             return

@@ -1,18 +1,21 @@
-"""Sends events to a gateway over many connections, each at most once: what failed is told, never sent again."""
+"""Sends events to a gateway over many connections, each with its key and again until the answer is definite."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import aiohttp
 from yarl import URL
 
-from tally.command.importer.door import NOT_CONNECTED, Door, Halt, knock, reason_of
+from tally.client.jitter import jitter
+from tally.command.importer.door import knock, reason_of
+from tally.command.importer.halt import Halt
+from tally.command.importer.retrying import KEY_KNOWN_S, Patience, Verdict, pause_s, verdict_of
 from tally.command.importer.rows import BadRow, Row
 from tally.command.importer.source import Batch
+from tally.event import KEY_HEADER
 
 # The gateway gives up after 8 s and says so; this is for a gateway that says nothing.
 ANSWER_S_MAX: Final = 10.0
@@ -27,8 +30,8 @@ class Outcome:
     Attributes:
         counted: How many were counted, each once.
         refused: How many were not counted and never will be: no event, or refused by the gateway.
-        unknown: How many were sent and not acknowledged: each is counted once or not at all.
-        skipped: How many were not sent, though a later one was.
+        unknown: How many had no definite answer when it was stopped: each is counted once or not at all.
+        sent_again: How many have no definite answer yet, after one attempt at least.
         unsent_from: The line from which on nothing was sent; None if all was.
         halted: Why it ended before its time; empty if it did not.
     """
@@ -36,7 +39,7 @@ class Outcome:
     counted: int = 0
     refused: int = 0
     unknown: int = 0
-    skipped: int = 0
+    sent_again: int = 0
     unsent_from: int | None = None
     halted: str = ""
 
@@ -59,71 +62,79 @@ class Listener(Protocol):
         """Hear how far it is: ``position`` as in ``Batch``."""
 
 
-async def send_all(
-    batches: AsyncIterator[Batch], to: str, connections: int, listener: Listener, halt: Halt | None = None
-) -> Outcome:
-    """Send every row, ``connections`` at a time and in no particular order; return what came of them.
+class _NoAnswer(NamedTuple):
+    """An attempt that says nothing about its event."""
 
-    Once ``halt`` is set nothing more is sent, and the answers under way get a few seconds. A gateway that takes no
-    connections is waited for: what could not be sent is sent then. If it does not come back, this sets ``halt``.
-
-    Raises:
-        GatewayUnreachable: There is no gateway; nothing was sent.
-        BadHeader: From ``batches``; nothing was sent.
-    """
-    async with _session(connections) as session:
-        sender = _Sender(session, to, listener, halt or Halt())
-        await sender.run(batches, connections)
-    return sender.outcome
+    reason: str
+    retry_after: str | None = None
 
 
-def _session(connections: int) -> aiohttp.ClientSession:
-    """Return a session without anything that costs time at each request and is not needed here."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections + 1),  # One more, to look whether the gateway is back.
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=ANSWER_S_MAX, sock_connect=CONNECT_S_MAX),
-        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-    )
+class Sending:
+    """One import: sends every row, in no particular order and some at a time."""
 
+    def __init__(
+        self,
+        to: str,
+        key: Callable[[int], str],
+        listener: Listener,
+        *,
+        connections: int,
+        patience: Patience,
+        halt: Halt | None = None,
+    ) -> None:
+        """Prepare.
 
-class _Sender:
-    """One import."""
-
-    def __init__(self, session: aiohttp.ClientSession, to: str, listener: Listener, halt: Halt) -> None:
+        Args:
+            to: The gateway's URL.
+            key: Gives the idempotency key of a line that the batches had.
+            listener: Is told how it goes.
+            connections: How many rows are on their way at once; one that is sent again is one of them.
+            patience: Knows when to stop because no row at all is answered.
+            halt: Once it is set nothing more is sent, and the answers under way get a few seconds.
+        """
         self.outcome = Outcome()
-        self._session = session
         self._to = to
-        self._prefix = f"{to}/analytics?"
+        self._target = f"{to}/analytics?"
+        self._key = key
         self._listener = listener
-        self._halt = halt
-        self._door = Door(session, to, halt, listener.say)
-        self._last_sent = 0  # The highest line of those that were sent.
-        self._unsent: list[int] = []  # Lines that were read and not sent.
+        self._connections = connections
+        self._patience = patience
+        self._halt = halt or Halt()
+        self._last_sent = 0  # Rows set out in the order of their lines.
+        self._all_was_sent = True
 
-    async def run(self, batches: AsyncIterator[Batch], connections: int) -> None:
-        # Hardly more rows wait here than are on their way: memory does not grow with the file.
-        queue: asyncio.Queue[Row | None] = asyncio.Queue(maxsize=2 * connections)
-        feeder = asyncio.create_task(self._feed(batches, queue, connections))
-        workers = [asyncio.create_task(self._work(queue)) for _ in range(connections)]
-        halted = asyncio.create_task(self._halt.wait())
-        whole = asyncio.create_task(_all_of([feeder, *workers]))
-        try:
-            await asyncio.wait({whole, halted}, return_when=asyncio.FIRST_COMPLETED)
-            if whole.done():
-                whole.result()
-            if self._halt.is_set():
-                await self._end_early(feeder, workers, queue)
-        finally:
-            self._door.close()
-            tasks = [whole, halted, feeder, *workers]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    async def run(self, batches: AsyncIterator[Batch]) -> Outcome:
+        """Send all; return what came of it.
 
-    async def _feed(self, batches: AsyncIterator[Batch], queue: asyncio.Queue[Row | None], workers: int) -> None:
+        Raises:
+            GatewayUnreachable: There is no gateway; nothing was sent.
+            BadHeader: From ``batches``; nothing was sent.
+        """
+        async with _session(self._connections) as session:
+            # Hardly more rows wait here than are on their way: memory does not grow with the file.
+            queue: asyncio.Queue[Row | None] = asyncio.Queue(maxsize=2 * self._connections)
+            feeder = asyncio.create_task(self._feed(session, batches, queue))
+            workers = [asyncio.create_task(self._work(session, queue)) for _ in range(self._connections)]
+            halted = asyncio.create_task(self._halt.wait())
+            whole = asyncio.create_task(_all_of([feeder, *workers]))
+            try:
+                await asyncio.wait({whole, halted}, return_when=asyncio.FIRST_COMPLETED)
+                if whole.done():
+                    whole.result()
+                if self._halt.is_set():
+                    await self._end_early(feeder, workers, queue)
+            finally:
+                tasks = [whole, halted, feeder, *workers]
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        return self.outcome
+
+    async def _feed(
+        self, session: aiohttp.ClientSession, batches: AsyncIterator[Batch], queue: asyncio.Queue[Row | None]
+    ) -> None:
         """Hand out what is read, and at the end a None to each worker."""
-        await knock(self._session, self._to)
+        await knock(session, self._to)
         async for position, rows in batches:
             for row in rows:
                 if isinstance(row, BadRow):
@@ -131,50 +142,76 @@ class _Sender:
                 else:
                     await queue.put(row)
             self._listener.advance(position, self.outcome)
-        for _ in range(workers):
+        for _ in range(self._connections):
             await queue.put(None)
 
-    async def _work(self, queue: asyncio.Queue[Row | None]) -> None:
+    async def _work(self, session: aiohttp.ClientSession, queue: asyncio.Queue[Row | None]) -> None:
         """Send one row after the other, until there is a None."""
         while (row := await queue.get()) is not None:
-            if not await self._send(row):
-                self._unsent.append(row.line)
-
-    async def _send(self, row: Row) -> bool:
-        """Send one row; False if ``halt`` was set before it could be."""
-        # encoded: the bytes of a name arrive as they are in the file.
-        url = URL(self._prefix + row.query, encoded=True)
-        while not self._halt.is_set():
-            try:
-                async with self._session.post(url, allow_redirects=False) as answer:
-                    if answer.status == HTTPStatus.NO_CONTENT:
-                        self.outcome.counted += 1
-                    elif 400 <= answer.status < 500:
-                        self._refused(row.line, explain(answer.status, await answer.read()))
-                    else:
-                        self._unknown(row.line, explain(answer.status, await answer.read()))
-            except NOT_CONNECTED as exc:
-                await self._door.wait(exc)
+            if self._halt.is_set():
+                self._all_was_sent = False
                 continue
-            except (aiohttp.ClientError, TimeoutError) as exc:
-                self._unknown(row.line, reason_of(exc))
+            self._last_sent = row.line
+            try:
+                failed = await self._send(session, row)
             except asyncio.CancelledError:
                 self._unknown(row.line, "not waited for its answer")
                 raise
-            self._last_sent = max(self._last_sent, row.line)
-            return True
-        return False
+            if failed:
+                self._unknown(row.line, failed.reason)
+
+    async def _send(self, session: aiohttp.ClientSession, row: Row) -> _NoAnswer | None:
+        """Send one row until there is a definite answer; return how the last attempt failed if ``halt`` was set."""
+        # encoded: the bytes of a name arrive as they are in the file.
+        url, headers = URL(self._target + row.query, encoded=True), {KEY_HEADER: self._key(row.line)}
+        failed = await self._attempt(session, row.line, url, headers)
+        if failed is None:
+            return None
+        now = asyncio.get_running_loop().time
+        self.outcome.sent_again += 1
+        try:
+            attempts, repeated_until = 1, now() + KEY_KNOWN_S
+            while failed:
+                if not self._halt.is_set():
+                    self._tell(self._patience.failed(now(), failed.reason))
+                if self._patience.is_over(now()) or now() >= repeated_until:
+                    self._halt.set(f"no answer for too long: {failed.reason}")
+                if await self._halt.within(pause_s(attempts, failed.retry_after, jitter())):
+                    return failed
+                failed = await self._attempt(session, row.line, url, headers)
+                attempts += 1
+            return None
+        finally:
+            self.outcome.sent_again -= 1
+
+    async def _attempt(
+        self, session: aiohttp.ClientSession, line: int, url: URL, headers: dict[str, str]
+    ) -> _NoAnswer | None:
+        """Send one row once; None if its answer is definite."""
+        try:
+            async with session.post(url, headers=headers, allow_redirects=False) as answer:
+                verdict = verdict_of(answer.status)
+                reason = "" if verdict is Verdict.COUNTED else explain(answer.status, await answer.read())
+                if verdict is Verdict.UNKNOWN:
+                    return _NoAnswer(reason, answer.headers.get("Retry-After"))
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            return _NoAnswer(reason_of(exc))
+        if verdict is Verdict.COUNTED:
+            self.outcome.counted += 1
+        else:
+            self._refused(line, reason)
+        self._tell(self._patience.answered())
+        return None
 
     async def _end_early(
         self, feeder: asyncio.Task[None], workers: list[asyncio.Task[None]], queue: asyncio.Queue[Row | None]
     ) -> None:
         """Send nothing more, wait a little for the answers under way, and find out what was not sent."""
-        all_was_read = feeder.done()
+        self._all_was_sent &= feeder.done()
         feeder.cancel()
         await asyncio.wait({feeder})
         while not queue.empty():
-            if (row := queue.get_nowait()) is not None:
-                self._unsent.append(row.line)
+            self._all_was_sent &= queue.get_nowait() is None
         for _ in workers:
             queue.put_nowait(None)
         await asyncio.wait(workers, timeout=LAST_ANSWERS_S_MAX)
@@ -182,11 +219,8 @@ class _Sender:
             worker.cancel()
         await asyncio.wait(workers)
         self.outcome.halted = self._halt.reason
-        if self._unsent or not all_was_read:
+        if not self._all_was_sent:
             self.outcome.unsent_from = self._last_sent + 1
-        for line in sorted(line for line in self._unsent if line < self._last_sent):
-            self.outcome.skipped += 1
-            self._listener.complain(line, "not sent")
 
     def _refused(self, line: int, reason: str) -> None:
         self.outcome.refused += 1
@@ -194,8 +228,21 @@ class _Sender:
 
     def _unknown(self, line: int, reason: str) -> None:
         self.outcome.unknown += 1
-        self._last_sent = max(self._last_sent, line)
         self._listener.complain(line, f"not acknowledged: {reason}")
+
+    def _tell(self, text: str) -> None:
+        if text:
+            self._listener.say(text)
+
+
+def _session(connections: int) -> aiohttp.ClientSession:
+    """Return a session without anything that costs time at each request and is not needed here."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=ANSWER_S_MAX, sock_connect=CONNECT_S_MAX),
+        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+    )
 
 
 async def _all_of(tasks: list[asyncio.Task[None]]) -> None:
