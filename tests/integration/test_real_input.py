@@ -1,4 +1,4 @@
-"""The real input through a real cluster: every hour exact, whatever happens to the shards meanwhile."""
+"""The real input through a real cluster: every hour exact, whatever happens to shards and gateway meanwhile."""
 
 import asyncio
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import commands
-from tests.support.cluster import Cluster
+from tests.support.cluster import GATEWAY, Cluster
 from tests.support.real_input import EVENTS, EVENTS_FILE, HOURS, truth, wrong_hours
 
 _SHARE = re.compile(r"\(([0-9]+) %\)")
@@ -49,25 +49,31 @@ async def test_every_hour_of_the_real_input_comes_out_exact(tmp_path: Path, spre
 
 
 @pytest.mark.timeout(280)
-async def test_a_killed_and_a_frozen_shard_fail_no_request_and_change_no_number(tmp_path: Path) -> None:
+async def test_a_killed_and_a_frozen_shard_and_a_killed_gateway_change_no_number(tmp_path: Path) -> None:
     async with Cluster(tmp_path) as cluster:
         process = await commands.begin("import", str(EVENTS_FILE), "--to", cluster.url)
-        faults = iter(((30, kill_and_restart), (60, freeze_and_thaw)))
+        faults = iter(((20, kill_a_shard), (40, freeze_and_thaw), (60, kill_the_gateway)))
         due, fault = next(faults)
         async for share in shares(process):
             if share >= due:
                 await fault(cluster)
                 due, fault = next(faults, (101, fault))
-        assert due == 101, "the import ended before both faults"
+        assert due == 101, "the import ended before all faults"
         await check_import(process)
         await check_hours(cluster)
 
 
-async def kill_and_restart(cluster: Cluster) -> None:
+async def kill_a_shard(cluster: Cluster) -> None:
     """Kill a shard with SIGKILL, and start it again after a moment without it."""
     cluster.kill("s1")
     await asyncio.sleep(0.5)
     cluster.restart("s1")
+
+
+async def kill_the_gateway(cluster: Cluster) -> None:
+    """Kill the gateway with all that is in doubt there, and start it again."""
+    cluster.kill(GATEWAY)
+    cluster.restart(GATEWAY)
 
 
 async def freeze_and_thaw(cluster: Cluster) -> None:
