@@ -98,7 +98,7 @@ def import_file(
 
     The key is the file's digest and the line number. So the same file can be imported again within 24 hours, after
     Ctrl-C for example: what is counted already is not counted twice. Later, or with one byte changed, it is another
-    file. Of a pipe nothing is known; give it a name with --key-prefix to import it again.
+    file. Of stdin or a pipe nothing is known; name it with --key-prefix to import it again.
 
     When no line is answered for a long time, at Ctrl-C and at SIGTERM it stops, and says from which line on nothing
     was sent. "line 17: not acknowledged: ..." was sent, and is counted or not.
