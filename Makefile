@@ -19,7 +19,7 @@ test: $(VENV)/.installed-dev ## Run every test.
 	$(BIN)/python -m pytest
 
 faults: $(VENV)/.installed-dev ## Run every row of the fault matrix, the long ones too. About an hour.
-	$(BIN)/python -m pytest tests/faults --full --timeout 1800
+	$(BIN)/python -m pytest tests/faults tests/integration/test_import_again.py --full --timeout 1800
 
 soak: $(VENV)/.installed-dev ## Let faults, joins, drains and restarts happen at random: make soak MINUTES=60
 	$(BIN)/python -m pytest tests/faults/test_soak.py --minutes $(MINUTES) --timeout 0 --capture no

@@ -85,6 +85,7 @@ async def test_a_gateway_killed_twice_while_importing_loses_no_line_and_doubles_
 
 
 @pytest.mark.timeout(250)
+@pytest.mark.full
 async def test_a_shard_that_is_away_longer_than_any_request_waits_loses_no_line_and_doubles_none(
     tmp_path: Path,
 ) -> None:
@@ -127,6 +128,7 @@ async def test_an_import_that_was_stopped_or_was_whole_counts_nothing_twice_when
 
 
 @pytest.mark.timeout(250)
+@pytest.mark.full
 async def test_an_import_that_was_killed_counts_nothing_twice_when_it_is_run_again(tmp_path: Path) -> None:
     file = tmp_path / "events.csv"
     truth = write_events(file, EVENTS // 2)
