@@ -11,7 +11,7 @@ import uvloop
 from gateway.process import serve
 from gateway.settings import GatewaySettings
 from tally import logs
-from tally.command.options import cluster_option, etcd_options, named, option
+from tally.command.options import cluster_option, etcd_options, named, option, resolve_option
 from tally.errors import ConfigError, TallyError
 from tally.limits import raise_file_limit
 
@@ -26,6 +26,7 @@ from tally.limits import raise_file_limit
     type=click.Path(dir_okay=False, path_type=Path),
     help="Keep the map here, and start from it when etcd is away.",
 )
+@resolve_option
 @option("--queue-events", default=GatewaySettings.queue_events, help="Events that may wait; beyond it 503.")
 @option("--slot-queue-events", default=GatewaySettings.slot_queue_events, help="Events that may wait for one slot.")
 @option("--reads-waiting", default=GatewaySettings.reads_waiting, help="Readers that may wait; beyond it 503.")

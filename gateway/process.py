@@ -110,7 +110,7 @@ async def _count(settings: GatewaySettings, app: App) -> None:
     """Find the cluster, then count for ``app`` until cancelled."""
     etcd = Etcd(settings.etcd)
     try:
-        reader = ClusterReader(etcd, settings.keys, file=settings.map_file)
+        reader = ClusterReader(etcd, settings.keys, file=settings.map_file, resolve=settings.resolved)
         await reader.start(_start_wait_s(settings.map_file))
         client = RoutedClient(
             reader,

@@ -1,11 +1,13 @@
 """The settings of one gateway process. What all processes must agree on stands in etcd instead."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tally.address import Address
 from tally.cluster.etcd import EtcdSettings
 from tally.cluster.keys import Keys
+from tally.cluster.resolve import parse_resolve
 from tally.errors import ConfigError
 
 
@@ -18,6 +20,7 @@ class GatewaySettings:
         keys: Of the cluster to serve.
         listen: ``host:port`` to take HTTP on; port 0 takes a free one.
         map_file: Where to keep the map, to start from when etcd is away; None: nowhere.
+        resolve: Where this process reaches shards, if not where etcd says: ``id=host:port,...``.
         queue_events: How many events may wait to be counted.
         slot_queue_events: How many of them may wait for one slot.
         reads_waiting: How many readers may wait.
@@ -31,6 +34,7 @@ class GatewaySettings:
     keys: Keys
     listen: str = "127.0.0.1:8080"
     map_file: Path | None = None
+    resolve: str = ""
     queue_events: int = 10_000
     slot_queue_events: int = 5_000
     reads_waiting: int = 10_000
@@ -47,12 +51,18 @@ class GatewaySettings:
         _check("--header-timeout-s (TALLY_HEADER_TIMEOUT_S)", self.header_timeout_s, 0.1, 3600)
         _check("--idle-timeout-s (TALLY_IDLE_TIMEOUT_S)", self.idle_timeout_s, 0.1, 3600)
         _check("--connections (TALLY_CONNECTIONS)", self.connections, 1, 1_000_000)
-        _ = self.address  # Complains about ``listen``, if need be.
+        _ = self.address  # Complains about ``listen``, if need be; the next one about ``resolve``.
+        _ = self.resolved
 
     @property
     def address(self) -> Address:
         """Host and port of ``listen``."""
         return Address.parse("--listen (TALLY_LISTEN)", self.listen, port_min=0)
+
+    @property
+    def resolved(self) -> Mapping[str, str]:
+        """Shard -> ``host:port``, of ``resolve``."""
+        return parse_resolve(self.resolve)
 
 
 def _check(setting: str, value: float, least: float, most: float) -> None:

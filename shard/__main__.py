@@ -14,7 +14,7 @@ import uvloop
 from shard import node
 from shard.settings import ShardSettings
 from tally import logs
-from tally.command.options import cluster_option, etcd_options, named, option
+from tally.command.options import cluster_option, etcd_options, named, option, resolve_option
 from tally.errors import ConfigError, TallyError
 from tally.limits import raise_file_limit
 
@@ -36,6 +36,7 @@ from tally.limits import raise_file_limit
 @option("--listen", default="127.0.0.1:9101", metavar="HOST:PORT", help="Where to take gRPC.")
 @option("--advertise", metavar="HOST:PORT", help="Where the others reach it. Default: --listen.")
 @option("--lease-s", type=int, default=10, help="Seconds after the last sign of life until it counts as away.")
+@resolve_option
 @option("--crash-at", hidden=True, help="For tests: end without warning at a step of a move.")
 def main(*, etcd: str | None, cluster: str, id: str | None, **settings: Any) -> None:  # noqa: A002 - the flag's name.
     """Run one shard: it joins the cluster in etcd, keeps its slots in --data, and answers over gRPC.

@@ -72,7 +72,7 @@ async def run(settings: ShardSettings, stop: Stop) -> None:
     async with contextlib.AsyncExitStack() as stack:
         etcd = Etcd(settings.etcd)
         stack.push_async_callback(etcd.close)
-        reader = ClusterReader(etcd, settings.keys, poll_s=min(1.0, settings.lease_s / 4))
+        reader = ClusterReader(etcd, settings.keys, poll_s=min(1.0, settings.lease_s / 4), resolve=settings.resolved)
         await reader.start(float("inf"))
         identity = own_directory(settings, reader.state.config)
         structlog.contextvars.bind_contextvars(process=f"shard {identity.shard}")

@@ -1,5 +1,6 @@
 """Settings of one shard process. What all processes must agree on stands in etcd."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from shard.points import Point
 from tally.address import Address
 from tally.cluster.etcd import EtcdSettings
 from tally.cluster.keys import Keys, check_name
+from tally.cluster.resolve import parse_resolve
 from tally.errors import ConfigError
 
 
@@ -22,6 +24,7 @@ class ShardSettings:
         listen: ``host:port`` to listen on.
         advertise: ``host:port`` where the others reach it; None if that is ``listen``.
         lease_s: How long it counts as alive after its last sign of life.
+        resolve: Where this process reaches other shards, if not where etcd says: ``id=host:port,...``.
         crash_at: For tests: the point of a move at which the process ends without warning.
     """
 
@@ -32,6 +35,7 @@ class ShardSettings:
     listen: str = "127.0.0.1:9101"
     advertise: str | None = None
     lease_s: int = 10
+    resolve: str = ""
     crash_at: str | None = None
 
     def __post_init__(self) -> None:
@@ -46,6 +50,7 @@ class ShardSettings:
             )
         if not 2 <= self.lease_s <= 300:
             raise ConfigError("--lease-s (TALLY_LEASE_S)", self.lease_s, "2..300")
+        _ = self.resolved  # Complains about ``resolve``, if need be.
         if self.crash_at is not None and self.crash_at not in list(Point):
             raise ConfigError("--crash-at (TALLY_CRASH_AT)", self.crash_at, ", ".join(Point))
 
@@ -53,3 +58,8 @@ class ShardSettings:
     def address(self) -> str:
         """``host:port`` where the others reach this shard."""
         return self.advertise or self.listen
+
+    @property
+    def resolved(self) -> Mapping[str, str]:
+        """Shard -> ``host:port``, of ``resolve``."""
+        return parse_resolve(self.resolve)

@@ -178,8 +178,7 @@ class Controller:
         while True:
             self._ask_now.clear()
             if self.elected:
-                members = self._reader.state.members
-                self._health.ask_all({shard: member.address for shard, member in members.items()})
+                self._health.ask_all(self._reader.state.addresses())
             await _wait(self._ask_now, HEALTH_S)
 
     @staticmethod

@@ -63,7 +63,7 @@ class NodeCalls:
         """Tell all members that there is a new map; who does not hear it reads the map within a second anyway."""
         for shard in self._links.keys() - state.members.keys():
             self._drop(shard)
-        await asyncio.gather(*(self._hint_one(shard, member.address) for shard, member in state.members.items()))
+        await asyncio.gather(*(self._hint_one(shard, address) for shard, address in state.addresses().items()))
 
     async def change_rows(self, address: str, shard: str, requests: Sequence[Request]) -> list[str]:
         """Ask the controller, which is ``shard``, for changes of rows.

@@ -10,7 +10,7 @@ No watch: a poll that finds nothing new costs a few bytes, and a lost one can't 
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -49,7 +49,15 @@ def take_in(held: ClusterState | None, found: ClusterState, cluster: str) -> Clu
 class ClusterReader:
     """What this process knows of the cluster. Belongs to one event loop."""
 
-    def __init__(self, etcd: Etcd, keys: Keys, *, file: Path | None = None, poll_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        etcd: Etcd,
+        keys: Keys,
+        *,
+        file: Path | None = None,
+        poll_s: float = 1.0,
+        resolve: Mapping[str, str] | None = None,
+    ) -> None:
         """Prepare a reader; ``start`` reads, ``run`` keeps up.
 
         Args:
@@ -57,11 +65,13 @@ class ClusterReader:
             keys: Of the cluster to read.
             file: Where to keep the last state, to start from when etcd is away; None: nowhere.
             poll_s: How often to look.
+            resolve: Shard -> where this process reaches it, whatever etcd says.
         """
         self._etcd = etcd
         self._keys = keys
         self._file = file
         self._poll_s = poll_s
+        self._resolve = dict(resolve or {})
         self._state: ClusterState | None = None
         self._revision = 0  # Of etcd when all was read last; 0: not yet.
         self._count = 0  # Keys there were then.
@@ -174,6 +184,7 @@ class ClusterReader:
         self._adopt(state)
 
     def _adopt(self, state: ClusterState) -> None:
+        state = replace(state, resolve=self._resolve)
         if state == self._state:
             return
         before, self._state = self._state, state

@@ -39,6 +39,7 @@ class ClusterState:
         map: Who owns what; None until the first shards are there.
         map_revision: ``mod_revision`` of the map; 0 without one. A lower one is never taken in.
         unreadable: Key -> reason, of members that somebody wrote wrongly: one of them must not blind all the others.
+        resolve: Shard -> where this very process reaches it, if not at its own address; told to nobody else.
     """
 
     config: ClusterConfig
@@ -49,6 +50,7 @@ class ClusterState:
     map: SlotMap | None = None
     map_revision: int = 0
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    resolve: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_etcd(cls, keys: Keys, found: Iterable[KeyValue]) -> Self:
@@ -83,7 +85,11 @@ class ClusterState:
     def address_of(self, shard: str) -> str | None:
         """Return where a shard is reached, if it is a member."""
         member = self.members.get(shard)
-        return member.address if member else None
+        return self.resolve.get(shard, member.address) if member else None
+
+    def addresses(self) -> dict[str, str]:
+        """Return where each member is reached."""
+        return {shard: self.resolve.get(shard, member.address) for shard, member in self.members.items()}
 
     def to_file(self) -> str:
         """Return what a gateway keeps on disk, to start from when etcd is away."""

@@ -51,6 +51,14 @@ def etcd_options(text: str) -> Callable[[F], F]:
 
 cluster_option = option("--cluster", default="default", metavar="NAME", help="Several clusters can share an etcd.")
 
+resolve_option = option(
+    "--resolve",
+    default="",
+    show_default=False,
+    metavar="ID=HOST:PORT,...",
+    help="Where this process alone reaches these shards, whatever etcd says.",
+)
+
 shape_options = together(
     option("--slots", type=int, default=256, help="Units of ownership. Fixed for the life of the cluster."),
     option("--spread", type=int, default=16, help="Over how many slots an hour is spread. Fixed."),

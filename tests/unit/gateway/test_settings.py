@@ -33,6 +33,7 @@ def test_address(listen: str, address: tuple[str, int]) -> None:
         ("listen", "8080"),
         ("listen", "127.0.0.1:65536"),
         ("listen", "http://127.0.0.1:80"),
+        ("resolve", "s1=7001"),
         ("queue_events", 0),
         ("slot_queue_events", 10_001),
         ("reads_waiting", 0),

@@ -96,6 +96,18 @@ async def test_every_kind_of_change_is_seen(change: Callable[[PlayedEtcd], None]
     assert len(told) == 1
 
 
+async def test_shard_that_is_reached_elsewhere_stays_so_whatever_etcd_says_later() -> None:
+    etcd = PlayedEtcd()
+    etcd.put(KEYS.member("s1"), member(1).to_json())
+    reader = ClusterReader(etcd, KEYS, resolve={"s1": "127.0.0.1:9"})
+    await reader.start(0)
+    assert reader.state.address_of("s1") == "127.0.0.1:9"
+    etcd.put(KEYS.member("s1"), member(5).to_json())
+    await reader.refresh()
+    assert reader.state.members["s1"] == member(5)
+    assert reader.state.address_of("s1") == "127.0.0.1:9"
+
+
 async def test_restored_etcd_is_read_whole_though_it_counts_lower() -> None:
     etcd = PlayedEtcd()
     etcd.put(KEYS.member("s1"), member(1).to_json())

@@ -74,6 +74,15 @@ def test_address_of_a_stranger_is_unknown() -> None:
     assert state().address_of("s9") is None
 
 
+def test_shard_that_is_reached_elsewhere_is_so_by_this_process_alone() -> None:
+    here = replace(state(), resolve={"s1": "127.0.0.1:9", "s9": "127.0.0.1:9"})
+    assert here.address_of("s1") == "127.0.0.1:9"
+    assert here.address_of("s9") is None
+    assert here.addresses() == {shard: here.address_of(shard) for shard in here.members}
+    assert here.members == state().members
+    assert here.to_file() == state().to_file()
+
+
 @pytest.mark.parametrize("mapped", [False, True])
 def test_file_brings_back_all_but_who_is_there(mapped: bool) -> None:
     written = replace(state(mapped=mapped), controller=ControllerSeat("s1", "a:1"), controller_revision=4)
