@@ -254,6 +254,7 @@ async def measured(
     fault: str,
     lease_s: int,
     seed: int,
+    prepare: Callable[[Cluster], object] = lambda _: None,
     **settings: Any,
 ) -> Row:
     """Start a cluster, put load on it, let ``strike`` do what it does, and return what that cost.
@@ -264,6 +265,7 @@ async def measured(
         fault: What the table calls it.
         lease_s: The lease of the shards.
         seed: Of all that is random.
+        prepare: Called with the cluster before it is started.
         settings: Further ones of ``Cluster``.
 
     Raises:
@@ -272,6 +274,7 @@ async def measured(
     connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=_REQUEST_S)
     shape = {"slots": SLOTS, "spread": SPREAD, "hours_together": HOURS_TOGETHER, "copies": COPIES}
     cluster = Cluster(path, **{**shape, **settings}, lease_s=lease_s)
+    prepare(cluster)
     async with cluster, aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         await _copies_back(cluster)
         clients = _Paced(session, cluster.url, places=places(seed), seed=seed)

@@ -66,7 +66,7 @@ class Cluster:
         self._crash_at = dict(crash_at or {})
         self.env = {name: dict(variables) for name, variables in (env or {}).items()}
         self._data = dict(data or {})
-        self._etcd_by = dict(etcd_by or {})
+        self.etcd_by = dict(etcd_by or {})
         self._ports = dict(zip([*self.shards, GATEWAY], free_ports(shards + 1), strict=True))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._settings = [
@@ -212,7 +212,7 @@ class Cluster:
         return "\n".join(parts)
 
     def _command(self, name: str) -> list[str]:
-        etcd = self._etcd_by.get(name, self.etcd.endpoint)
+        etcd = self.etcd_by.get(name, self.etcd.endpoint)
         shared = ["--etcd", etcd, "--cluster", self.name, "--listen", self.address(name)]
         if name == GATEWAY:
             return ["gateway", *shared, "--map-file", str(self._directory / "map.json")]
