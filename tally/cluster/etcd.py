@@ -55,6 +55,8 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # A proxy for the way out of the house has nothing to do with the way to etcd.
     ("grpc.enable_http_proxy", 0),
+    # Else a new channel would take over the connection of the one that it replaces.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 # Definite: nothing was done, and another endpoint would say the same. All other codes leave it open.
@@ -119,6 +121,7 @@ class Etcd:
         self._timeout_s = timeout_s
         self._credentials = _credentials(settings)
         self._nodes: dict[str, _Node] = {}
+        self._given_up: set[asyncio.Task[None]] = set()
         self._first = 0  # The endpoint to begin with: the last that answered.
         self._token: str | None = None  # "" where etcd asks for none.
 
@@ -174,6 +177,9 @@ class Etcd:
 
     async def close(self) -> None:
         """Close all connections; call it when nothing is under way any more."""
+        for task in self._given_up:
+            task.cancel()
+        await asyncio.gather(*self._given_up, return_exceptions=True)
         for node in self._nodes.values():
             await node.channel.close()
         self._nodes.clear()
@@ -202,12 +208,29 @@ class Etcd:
                     raise _refused(exc) from exc
                 failure, reason = exc, f"{exc.code().name}: {exc.details()}"
                 self._first = (at + 1) % len(targets)
+                if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    self._give_up(targets[at], node)
                 if not repeatable:
                     break
             else:
                 self._first = at
                 return answer
         raise EtcdUnavailable(",".join(targets), reason) from failure
+
+    def _give_up(self, target: str, node: _Node) -> None:
+        """Connect anew for the next question: a connection without an answer may be dead, and pings are rare."""
+        if self._nodes.get(target) is node:
+            del self._nodes[target]
+            task = asyncio.create_task(self._close_later(node))
+            self._given_up.add(task)
+            task.add_done_callback(self._given_up.discard)
+
+    async def _close_later(self, node: _Node) -> None:
+        try:
+            # Others may have the node in hand: to connect, to log in, to ask, to log in again, to ask again.
+            await asyncio.sleep(5 * self._timeout_s)
+        finally:
+            await node.channel.close()
 
     async def _with_token(self, node: _Node, question: Callable[[_Node], Awaitable[T]]) -> T:
         """Ask one endpoint; log in before, if need be, and again if etcd has forgotten us."""

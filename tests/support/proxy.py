@@ -251,10 +251,11 @@ class _Direction:
                 raise
 
     async def _hand_over(self, data: bytes) -> None:
-        if not data and not self._writer.transport.is_closing():
+        if data:
+            self._writer.write(data)
+            await self._writer.drain()
+        elif not self._writer.transport.is_closing():
             self._writer.write_eof()
-        self._writer.write(data)
-        await self._writer.drain()
 
 
 def _bound(port: int) -> socket.socket:

@@ -18,6 +18,7 @@ from tally.cluster.etcd import (
 from tally.cluster.keys import Keys
 from tally.errors import EtcdUnavailable, LeaseGone
 from tests.support.etcd import EtcdServer, free_ports
+from tests.support.proxy import Proxies
 from tests.support.waiting import until
 
 
@@ -181,3 +182,18 @@ async def test_etcd_that_comes_back_is_found_again(own_server: EtcdServer, keys:
 
     await until(back)
     await etcd.close()
+
+
+async def test_connection_that_is_dead_without_a_word_costs_one_time_out(server: EtcdServer, keys: Keys) -> None:
+    """As when a firewall forgets it: pings would notice after 15 seconds at the earliest."""
+    with Proxies() as proxies:
+        way = proxies.to(lambda: server.endpoint)
+        etcd = Etcd(EtcdSettings(endpoints=(way.address,)), timeout_s=0.5)
+        await put(etcd, keys.map, "one")
+        way.strand()
+        with pytest.raises(EtcdUnavailable):
+            await etcd.read(keys.map)
+        found = await etcd.read(keys.map)
+        assert found is not None
+        assert found.value == b"one"
+        await etcd.close()
