@@ -15,13 +15,12 @@ from shard.engine import Engine
 from shard.hour_parts import PartOfHour, Question
 from shard.op import OP_EVENTS_MAX, Answer, SubBatch
 from shard.replication import Cloning, ReplicateStream
+from shard.to_controller import ToController
 from tally.client.channel import CLUSTER_HEADER, SENDER_HEADER, SHARD_HEADER
 from tally.client.counts import HourCounts
-from tally.cluster.controller import Controller
-from tally.cluster.node_calls import execute_wishes
 from tally.cluster.node_words import switches_of
 from tally.cluster.reader import ClusterReader
-from tally.errors import NotController, TallyError
+from tally.errors import NotController, TallyError, Unreachable
 from tally.event import HOUR_MAX, KEY_HASH_BYTES
 from tally.hashing import Shape
 
@@ -153,10 +152,10 @@ async def taking_in(stream: _Stream | ReplicateStream, requests: AsyncIterator[A
 class NodeService(node_pb2_grpc.NodeServicer):
     """``tally.internal.v1.Node`` of one shard."""
 
-    def __init__(self, engine: Engine, reader: ClusterReader, controller: Controller, shard: str) -> None:
+    def __init__(self, engine: Engine, reader: ClusterReader, to_controller: ToController, shard: str) -> None:
         self._engine = engine
         self._reader = reader
-        self._controller = controller
+        self._to_controller = to_controller
         self._shard = shard
         self._cloning = Cloning(engine)
         self.stopping = False
@@ -224,11 +223,13 @@ class NodeService(node_pb2_grpc.NodeServicer):
         """Change rows, as the controller; see node.proto."""
         await self._check_addressee(context)
         try:
-            return node_pb2.ChangeRowsResponse(refusals=await execute_wishes(self._controller.request, request.changes))
+            return node_pb2.ChangeRowsResponse(refusals=await self._to_controller.take(request))
         except NotController as exc:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(exc))
-        except TallyError as exc:
+        except Unreachable as exc:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(exc))
+        except TallyError as exc:
+            await context.abort(grpc.StatusCode.ABORTED, str(exc))
 
     async def SwitchSlots(
         self, request: node_pb2.SwitchSlotsRequest, context: "grpc.aio.ServicerContext[Any, Any]"

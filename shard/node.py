@@ -5,7 +5,6 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -27,6 +26,7 @@ from shard.peers import Peers
 from shard.points import Point, crash_at, goes_on
 from shard.settings import ShardSettings
 from shard.store import Store
+from shard.to_controller import ToController
 from tally.client.channel import SERVER_OPTIONS
 from tally.client.client import RoutedClient
 from tally.cluster.config import ClusterConfig
@@ -36,9 +36,8 @@ from tally.cluster.members import ControllerSeat, Member
 from tally.cluster.node_calls import NodeCalls
 from tally.cluster.reader import ClusterReader
 from tally.cluster.registration import Registration
-from tally.cluster.rows import Request
 from tally.cluster.state import ClusterState
-from tally.errors import ConfigError, NotController, StoreCorrupt, StoreFailed
+from tally.errors import ConfigError, StoreCorrupt, StoreFailed
 
 log = structlog.get_logger()
 
@@ -122,7 +121,18 @@ class _Node:
         self._reader = reader
         self._client = RoutedClient(reader)
         self._calls = NodeCalls(identity.cluster)
-        self._asker = Asker(reader, self._ask_controller)
+        self._controller = Controller(
+            etcd,
+            keys,
+            reader,
+            seat=ControllerSeat(shard, self._address),
+            lease=lambda: self._registration.lease,
+            hint=self._hint_map,
+            ask_health=self._calls.ask_health,
+            give_switches=self._calls.give_switches,
+        )
+        self._to_controller = ToController(shard, reader, self._controller, self._calls)
+        self._asker = Asker(reader, self._to_controller.ask)
         self._peers = Peers(shard, reader, self._asker.ask)
         self._engine = Engine(
             store,
@@ -141,17 +151,7 @@ class _Node:
             prove_disk=lambda: self._engine.prove_disk(settings.lease_s / 2),
             ttl_s=settings.lease_s,
         )
-        self._controller = Controller(
-            etcd,
-            keys,
-            reader,
-            seat=ControllerSeat(shard, self._address),
-            lease=lambda: self._registration.lease,
-            hint=self._hint_map,
-            ask_health=self._calls.ask_health,
-            give_switches=self._calls.give_switches,
-        )
-        self._service = NodeService(self._engine, reader, self._controller, shard)
+        self._service = NodeService(self._engine, reader, self._to_controller, shard)
         self._health = health.aio.HealthServicer()
         self._server = self._grpc_server()
 
@@ -236,23 +236,6 @@ class _Node:
                     await asyncio.sleep(HAND_OVER_AGAIN_S)
         except TimeoutError:
             log.warning("not_handed_over", slots=left)
-
-    async def _ask_controller(self, requests: Sequence[Request]) -> None:
-        """Pass on what primaries ask for.
-
-        Raises:
-            TallyError: There is no controller, or it does not answer.
-        """
-        if self._controller.elected:
-            refusals = [refusal.reason if refusal else "" for refusal in await self._controller.request(requests)]
-        elif (seat := self._reader.state.controller) is not None:
-            address = self._reader.state.address_of(seat.shard) or seat.address
-            refusals = await self._calls.change_rows(address, seat.shard, requests)
-        else:
-            raise NotController(self._shard)
-        for request, refusal in zip(requests, refusals, strict=True):
-            if refusal:
-                log.debug("change_refused", slot=request.slot, change=request.change.name, reason=refusal)
 
     async def _watch_disk(self) -> None:
         was_full = False

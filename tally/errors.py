@@ -51,6 +51,10 @@ class Unavailable(TallyError):
         return self.what
 
 
+class Unreachable(Unavailable):
+    """Nothing came back from another process; what it was asked for may have been done."""
+
+
 class InDoubt(TallyError):
     """The time ran out while the event was on its way: it is counted once, now or later, or not at all."""
 

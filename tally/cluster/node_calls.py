@@ -14,10 +14,10 @@ import grpc.aio
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.channel import open_channel, peer_metadata
 from tally.cluster.health import ShardHealth
-from tally.cluster.node_words import health_of, request_of, requests_in, switches_message, wish_of
+from tally.cluster.node_words import health_of, request_of, requests_in, switches_message
 from tally.cluster.rows import Refusal, Request
 from tally.cluster.state import ClusterState
-from tally.errors import NotController, Unavailable
+from tally.errors import NotController, Unavailable, Unreachable
 
 STATUS_S: Final = 1.0
 SWITCH_S: Final = 1.0
@@ -57,7 +57,7 @@ class NodeCalls:
                 switches_message(switches), timeout=SWITCH_S, metadata=peer_metadata(self._cluster, shard)
             )
         except grpc.aio.AioRpcError as exc:
-            raise _unavailable(shard, exc) from exc
+            raise Unavailable(_no_answer(shard, exc)) from exc
 
     async def hint_map(self, state: ClusterState) -> None:
         """Tell all members that there is a new map; who does not hear it reads the map within a second anyway."""
@@ -65,26 +65,37 @@ class NodeCalls:
             self._drop(shard)
         await asyncio.gather(*(self._hint_one(shard, address) for shard, address in state.addresses().items()))
 
-    async def change_rows(self, address: str, shard: str, requests: Sequence[Request]) -> list[str]:
-        """Ask the controller, which is ``shard``, for changes of rows.
+    async def change_rows(
+        self, address: str, shard: str, wishes: Sequence[node_pb2.RowChangeWish], *, pass_on: bool = False
+    ) -> list[str]:
+        """Ask the controller for changes of rows.
+
+        Args:
+            address: Where ``shard`` is reached.
+            shard: The controller, or with ``pass_on`` one that may reach it.
+            wishes: The changes.
+            pass_on: Whether it is to ask the controller in its turn.
 
         Returns:
-            One for each request: "" if it was executed, else why not.
+            One for each wish: "" if it was executed, else why not.
 
         Raises:
             NotController: Another shard is, or nobody; what was asked for may have been executed.
-            Unavailable: No answer, or one that can't be used; the same.
+            Unreachable: No answer; the same.
+            Unavailable: The controller could not do it, or the answer can't be used; the same.
         """
         link = self._link(shard, address)
-        message = node_pb2.ChangeRowsRequest(changes=[wish_of(request) for request in requests])
+        message = node_pb2.ChangeRowsRequest(changes=wishes, pass_on=pass_on)
         try:
             answer = await link.stub.ChangeRows(message, timeout=CHANGE_S, metadata=peer_metadata(self._cluster, shard))
         except grpc.aio.AioRpcError as exc:
             if exc.code() is grpc.StatusCode.FAILED_PRECONDITION:
                 raise NotController(shard) from exc
-            raise _unavailable(shard, exc) from exc
-        if len(answer.refusals) != len(requests):
-            raise Unavailable(f"shard {shard} gave {len(answer.refusals)} answers to {len(requests)} requests")
+            if exc.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+                raise Unreachable(_no_answer(shard, exc)) from exc
+            raise Unavailable(_no_answer(shard, exc)) from exc
+        if len(answer.refusals) != len(wishes):
+            raise Unavailable(f"shard {shard} gave {len(answer.refusals)} answers to {len(wishes)} requests")
         return list(answer.refusals)
 
     async def close(self) -> None:
@@ -147,5 +158,5 @@ async def execute_wishes(
     return [one.reason if isinstance(one, Refusal) else one or "" for one in refusals]
 
 
-def _unavailable(shard: str, error: grpc.aio.AioRpcError) -> Unavailable:
-    return Unavailable(f"shard {shard} does not answer: {error.code().name} {error.details()}")
+def _no_answer(shard: str, error: grpc.aio.AioRpcError) -> str:
+    return f"shard {shard} does not answer: {error.code().name} {error.details()}"

@@ -131,15 +131,15 @@ async def test_switches_and_hints_arrive(calls: NodeCalls) -> None:
 async def test_requests_reach_the_controller_and_its_answers_come_back(calls: NodeCalls) -> None:
     node = fake_node()
     async with served(node) as address:
-        assert await calls.change_rows(address, "s0", [REQUEST, REQUEST]) == ["", "no"]
+        assert await calls.change_rows(address, "s0", [wish_of(REQUEST)] * 2) == ["", "no"]
         assert node.changes == [wish_of(REQUEST)] * 2
         with pytest.raises(Unavailable, match="2 answers to 1"):
-            await calls.change_rows(address, "s0", [REQUEST])
+            await calls.change_rows(address, "s0", [wish_of(REQUEST)])
         node.controller = False
         with pytest.raises(NotController):
-            await calls.change_rows(address, "s0", [REQUEST])
+            await calls.change_rows(address, "s0", [wish_of(REQUEST)])
     with pytest.raises(Unavailable):
-        await calls.change_rows(address, "s0", [REQUEST])
+        await calls.change_rows(address, "s0", [wish_of(REQUEST)])
 
 
 async def test_wishes_that_can_be_read_are_executed_and_the_others_refused() -> None:

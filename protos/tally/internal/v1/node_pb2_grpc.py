@@ -122,8 +122,8 @@ class NodeServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ChangeRows(self, request, context):
-        """Asks the controller for changes of rows. FAILED_PRECONDITION: this shard is not the controller. No answer means
-        nothing: read the map, or ask again.
+        """Asks the controller for changes of rows. FAILED_PRECONDITION: this shard is not the controller. ABORTED: it is, or has
+        passed it on, and could not do it. No answer means nothing: read the map, or ask again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

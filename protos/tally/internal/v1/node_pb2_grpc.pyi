@@ -52,8 +52,8 @@ class NodeStub:
     HintMap: _grpc.UnaryUnaryMultiCallable[_node_pb2.HintMapRequest, _node_pb2.HintMapResponse]
     """Says that etcd holds a newer map. Only a hint: who misses it reads the map within a second anyway."""
     ChangeRows: _grpc.UnaryUnaryMultiCallable[_node_pb2.ChangeRowsRequest, _node_pb2.ChangeRowsResponse]
-    """Asks the controller for changes of rows. FAILED_PRECONDITION: this shard is not the controller. No answer means
-    nothing: read the map, or ask again.
+    """Asks the controller for changes of rows. FAILED_PRECONDITION: this shard is not the controller. ABORTED: it is, or has
+    passed it on, and could not do it. No answer means nothing: read the map, or ask again.
     """
     SwitchSlots: _grpc.UnaryUnaryMultiCallable[_node_pb2.SwitchSlotsRequest, _node_pb2.SwitchSlotsResponse]
     """Asks a primary to hand slots over to members of their in-sync sets. Only a hint; repeated while it is due."""
@@ -86,8 +86,8 @@ class NodeAsyncStub(NodeStub):
     HintMap: _aio.UnaryUnaryMultiCallable[_node_pb2.HintMapRequest, _node_pb2.HintMapResponse]  # type: ignore[assignment]
     """Says that etcd holds a newer map. Only a hint: who misses it reads the map within a second anyway."""
     ChangeRows: _aio.UnaryUnaryMultiCallable[_node_pb2.ChangeRowsRequest, _node_pb2.ChangeRowsResponse]  # type: ignore[assignment]
-    """Asks the controller for changes of rows. FAILED_PRECONDITION: this shard is not the controller. No answer means
-    nothing: read the map, or ask again.
+    """Asks the controller for changes of rows. FAILED_PRECONDITION: this shard is not the controller. ABORTED: it is, or has
+    passed it on, and could not do it. No answer means nothing: read the map, or ask again.
     """
     SwitchSlots: _aio.UnaryUnaryMultiCallable[_node_pb2.SwitchSlotsRequest, _node_pb2.SwitchSlotsResponse]  # type: ignore[assignment]
     """Asks a primary to hand slots over to members of their in-sync sets. Only a hint; repeated while it is due."""
@@ -153,8 +153,8 @@ class NodeServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.ChangeRowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.ChangeRowsResponse, _abc.Awaitable[_node_pb2.ChangeRowsResponse]]:
-        """Asks the controller for changes of rows. FAILED_PRECONDITION: this shard is not the controller. No answer means
-        nothing: read the map, or ask again.
+        """Asks the controller for changes of rows. FAILED_PRECONDITION: this shard is not the controller. ABORTED: it is, or has
+        passed it on, and could not do it. No answer means nothing: read the map, or ask again.
         """
 
     @_abc_1.abstractmethod
