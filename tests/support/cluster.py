@@ -24,7 +24,13 @@ _TAIL_LINES: Final = 40
 
 
 class Cluster:
-    """``async with Cluster(tmp_path) as cluster:`` gives one that is ready. When the block fails, it shows the logs."""
+    """``async with Cluster(tmp_path) as cluster:`` gives one that is ready. When the block fails, it shows the logs.
+
+    Attributes:
+        env, etcd_by: As given; may be changed before the start of a process.
+        hosts: Process -> the IP address on which it listens, if not 127.0.0.1; may be changed before the start.
+        inside: Process -> what to put before its command, for it to run in a network of its own; likewise.
+    """
 
     def __init__(
         self,
@@ -67,6 +73,8 @@ class Cluster:
         self.env = {name: dict(variables) for name, variables in (env or {}).items()}
         self._data = dict(data or {})
         self.etcd_by = dict(etcd_by or {})
+        self.hosts: dict[str, str] = {}
+        self.inside: dict[str, list[str]] = {}
         self._ports = dict(zip([*self.shards, GATEWAY], free_ports(shards + 1), strict=True))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._settings = [
@@ -81,7 +89,7 @@ class Cluster:
 
     def address(self, name: str) -> str:
         """``host:port`` where a shard or the gateway listens; stays the same when it is started again."""
-        return f"127.0.0.1:{self._ports[name]}"
+        return f"{self.hosts.get(name, '127.0.0.1')}:{self._ports[name]}"
 
     def data(self, shard: str) -> Path:
         """Return a shard's data directory."""
@@ -123,7 +131,7 @@ class Cluster:
         """
         before = self._processes.get(name)
         assert before is None or before.poll() is not None, f"{name} runs"
-        command = [sys.executable, "-m", *self._command(name)]
+        command = [*self.inside.get(name, ()), sys.executable, "-m", *self._command(name)]
         with self._log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 command,

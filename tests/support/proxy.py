@@ -71,9 +71,9 @@ class Proxies:
             self._thread.join(_DO_S)
             self._loop.close()
 
-    def to(self, target: Callable[[], str]) -> "Proxy":
-        """Lay a way to the ``host:port`` that ``target`` returns when somebody connects."""
-        proxy = Proxy(self, target)
+    def to(self, target: Callable[[], str], *, host: str = "127.0.0.1") -> "Proxy":
+        """Lay a way from ``host`` to the ``host:port`` that ``target`` returns when somebody connects."""
+        proxy = Proxy(self, target, host)
         self.do(proxy.listen())
         self._proxies.append(proxy)
         return proxy
@@ -86,8 +86,9 @@ class Proxies:
 class Proxy:
     """One way. ``address`` and ``behave`` are for the test, the rest runs in the thread of the ways."""
 
-    def __init__(self, proxies: Proxies, target: Callable[[], str]) -> None:
+    def __init__(self, proxies: Proxies, target: Callable[[], str], host: str) -> None:
         """Prepare; ``Proxies.to`` makes them."""
+        self._host = host
         self._proxies = proxies
         self._target = target
         self._line = PASS
@@ -99,7 +100,7 @@ class Proxy:
     @property
     def address(self) -> str:
         """``host:port`` where the way begins; stays the same."""
-        return f"127.0.0.1:{self._port}"
+        return f"{self._host}:{self._port}"
 
     def behave(self, line: Line) -> None:
         """Do so from now on, also with what is connected."""
@@ -111,7 +112,7 @@ class Proxy:
 
     async def listen(self) -> None:
         """Take connections, on the port of before if there was one."""
-        held, self._held = self._held or _bound(self._port), None
+        held, self._held = self._held or _bound(self._host, self._port), None
         self._port = held.getsockname()[1]
         self._server = await asyncio.start_server(self._connected, sock=held, limit=_CHUNK)
 
@@ -132,7 +133,7 @@ class Proxy:
     async def _behave(self, line: Line) -> None:
         if line.refuses and not self._line.refuses:
             await self.close()
-            self._held = _bound(self._port)
+            self._held = _bound(self._host, self._port)
         if self._line.refuses and not line.refuses:
             await self.listen()
         self._line = line
@@ -258,9 +259,9 @@ class _Direction:
             self._writer.write_eof()
 
 
-def _bound(port: int) -> socket.socket:
+def _bound(host: str, port: int) -> socket.socket:
     """Return a socket that has the port, and does not listen: who connects is refused."""
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", port))
+    held.bind((host, port))
     return held
