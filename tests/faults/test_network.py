@@ -30,9 +30,11 @@ from tests.support.cluster import GATEWAY, Cluster
 from tests.support.proxy import Line, Proxies
 from tests.support.wires import ETCD, Wires
 
-FAIL_OVER_MAX_S: Final = {LEASE_S: 9.0, DEFAULT_LEASE_S: 17.0}  # A silent node costs time-outs beside the lease.
-TAKEN_OUT_MAX_S: Final = 7.0  # A backup: 2 s of silence, then the controller, the map, and what waited.
-NOTICED_MAX_S: Final = 10.0  # A connection that is dead: 7 s by keepalive, then a new one.
+# Generous, for tests share their machine; the table has what it was.
+FAIL_OVER_MAX_S: Final = {LEASE_S: 10.0, DEFAULT_LEASE_S: 20.0}  # A silent node costs time-outs beside the lease.
+TAKEN_OUT_MAX_S: Final = 10.0  # A backup: 2 s of silence, then the controller, the map, and what waited.
+BY_DETOUR_MAX_S: Final = 15.0  # The same, when the controller is reached through another, after 3 s of silence from it.
+NOTICED_MAX_S: Final = 15.0  # A connection that is dead: 7 s by keepalive, then a new one, and an attempt of 2 s.
 LONG_S: Final = 20.0
 
 both_leases: Final = pytest.mark.parametrize(
@@ -127,27 +129,35 @@ async def test_shard_that_is_cut_off_from_etcd_serves_on_and_no_slot_moves(
     assert max(row.writes_s, row.reads_s) <= TAKEN_OUT_MAX_S
 
 
+@pytest.mark.parametrize("whom", ["controller", pytest.param("other", marks=pytest.mark.full)])
 async def test_backup_that_its_primary_can_not_reach_is_taken_out_and_the_others_go_on(
-    tmp_path: Path, rows: list[Row], proxies: Proxies
+    tmp_path: Path, rows: list[Row], proxies: Proxies, whom: str
 ) -> None:
-    """Two shards are cut from each other; both are backups of the other's slots."""
+    """Two shards are cut from each other; both are backups of the other's slots, and one may be the controller."""
     seed, wired = new_seed(), Wired(proxies)
 
     async def strike(measurement: Measurement) -> None:
-        one, other = random.Random(seed).sample(measurement.cluster.shards, 2)
+        controller = await controller_of(measurement)
+        one, other = random.Random(seed).sample([name for name in measurement.cluster.shards if name != controller], 2)
+        peer = controller if whom == "controller" else other
         primaries = [row.primary for row in (await map_of(measurement.cluster)).rows]
-        measurement.begins(f"{one} and {other} are cut from each other")
-        wired.wires.cut(one, other)
-        await asyncio.sleep(TAKEN_OUT_MAX_S)
-        after = (await map_of(measurement.cluster)).rows
-        assert [row.primary for row in after] == primaries
-        assert not any({one, other} <= set(row.in_sync) for row in after if row.primary in {one, other})
+        measurement.begins(f"{one} and {peer} are cut from each other; the controller is {controller}")
+        wired.wires.cut(one, peer)
+        async with asyncio.timeout(BY_DETOUR_MAX_S):
+            while any(
+                {one, peer} <= set(row.in_sync)
+                for row in (await map_of(measurement.cluster)).rows
+                if row.primary in {one, peer}
+            ):
+                await asyncio.sleep(0.2)
+        assert [row.primary for row in (await map_of(measurement.cluster)).rows] == primaries
         wired.wires.heal()
         await measurement.is_back()
 
-    row = await measured(tmp_path, strike, fault="backup cut off", lease_s=LEASE_S, seed=seed, prepare=wired)
+    fault = f"primary cut from {whom}"
+    row = await measured(tmp_path, strike, fault=fault, lease_s=LEASE_S, seed=seed, prepare=wired)
     check(row, rows)
-    assert max(row.writes_s, row.reads_s) <= TAKEN_OUT_MAX_S
+    assert max(row.writes_s, row.reads_s) <= BY_DETOUR_MAX_S
 
 
 @pytest.mark.full
@@ -172,7 +182,7 @@ async def test_way_that_leads_in_one_direction_only_loses_nothing(
     fault = f"shard {'mute' if mute else 'deaf'} towards {whom}"
     row = await measured(tmp_path, strike, fault=fault, lease_s=LEASE_S, seed=seed, prepare=wired)
     check(row, rows)
-    assert max(row.writes_s, row.reads_s) <= TAKEN_OUT_MAX_S
+    assert max(row.writes_s, row.reads_s) <= BY_DETOUR_MAX_S
 
 
 @pytest.mark.full
@@ -203,7 +213,10 @@ async def test_shard_that_is_mute_or_deaf_towards_all_is_replaced(
 async def test_shard_that_joins_while_two_are_cut_from_each_other_gets_its_share(
     tmp_path: Path, rows: list[Row], proxies: Proxies, copies: int
 ) -> None:
-    """A-B and B-C but not A-C: what can move moves, the rest waits, and nothing goes to and fro."""
+    """A-B and B-C but not A-C: what can move moves, the rest waits, and nothing goes to and fro.
+
+    With two copies a slot that A and C keep takes no writes meanwhile: it has fewer than ``min_copies``.
+    """
     seed, wired = new_seed(), Wired(proxies)
 
     async def strike(measurement: Measurement) -> None:
@@ -233,7 +246,8 @@ async def test_shard_that_joins_while_two_are_cut_from_each_other_gets_its_share
         copies=copies,
     )
     check(row, rows)
-    assert max(row.writes_s, row.reads_s) <= TAKEN_OUT_MAX_S
+    assert row.reads_s <= BY_DETOUR_MAX_S
+    assert copies == 2 or row.writes_s <= BY_DETOUR_MAX_S
 
 
 async def test_connections_that_are_dead_without_a_word_are_replaced_in_time(

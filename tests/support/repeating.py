@@ -3,7 +3,8 @@
     python -m tests.support.repeating AGAIN_S COUNTS_FILE LISTEN=TARGET ...
 
 * What comes on one of ``STREAMS`` is written twice to the same stream, and all answers go back: who sent it has to cope
-  with two. Any other call is made twice at the same time; the caller gets the answers of the first.
+  with two. Any other call is made twice at the same time; the caller gets the answers of the second, because a second
+  Clone takes the place of the first.
 * Some of each kind are delivered once more after AGAIN_S, in a call of their own, whose answers nobody gets.
 
 How many of each kind were delivered twice, and again, stands in COUNTS_FILE, as JSON: kind -> [twice, again].
@@ -31,8 +32,9 @@ STREAMS: Final[Mapping[str, type[Message]]] = {
     "Replicate": node_pb2.ReplicateRequest,
 }
 
-_OLD_MAX: Final = 40  # Of one kind that wait to be delivered again.
+_OLD_MAX: Final = 10  # Of one kind that wait to be delivered again.
 _OLD_CALL_S: Final = 5.0
+_FIRST_S: Final = 0.01  # Until the first of two calls is under way.
 _COUNT_S: Final = 0.5
 _STOP_S: Final = 0.2
 
@@ -93,11 +95,12 @@ class Way(grpc.GenericRpcHandler):
         method = path.rpartition("/")[2]
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # Whoever reads hears of it.
             async for message in requests:
-                await call.write(message)
                 if method in STREAMS:
                     await call.write(message)
                 else:
                     self._begin(self._old(path, metadata, message))
+                    await asyncio.sleep(_FIRST_S)
+                await call.write(message)
                 kinds = kinds_in(method, message)
                 self._counts.twice.update(kinds)
                 if any(self._counts.waiting[kind] < _OLD_MAX for kind in kinds):
