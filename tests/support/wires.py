@@ -50,10 +50,9 @@ class Wires:
 
     def cut_off(self, name: str) -> None:
         """Let nothing pass between one and all others any more."""
-        for others in {
-            client if server == name else server for client, server in self._ways if name in (client, server)
-        }:
-            self.cut(name, others)
+        for ends in self._ways:
+            if name in ends:
+                self.cut(*ends)
 
     def all_are(self, line: Line) -> None:
         """Make all ways late or slow; what is blocked stays so."""
