@@ -102,6 +102,7 @@ class RoutedClient:
 
         Raises:
             Overloaded: A queue is full; not counted.
+            SetAside: Shards died of it; not sent.
         """
         return self.record_all((event,))
 
@@ -150,8 +151,8 @@ class RoutedClient:
     def _map_changed(self, state: ClusterState) -> None:
         for shard in [shard for shard, (link, _) in self._links.items() if state.address_of(shard) != link.address]:
             self._links.pop(shard)[1].cancel()
-            self._link_broken(shard)
-        self._writing.map_changed()
+            self._link_broken(shard, refused=False)
+        self._writing.map_changed(self._loop.time())
         self._reading.map_changed()
 
     def _wake(self, shard: str) -> bool:
@@ -175,7 +176,7 @@ class RoutedClient:
             metadata=peer_metadata(self._source.state.config.uuid, shard),
             fill=lambda: self._fill(shard),
             on_response=self._on_response,
-            on_broken=lambda _: self._link_broken(shard),
+            on_broken=lambda refused: self._link_broken(shard, refused=refused),
         )
         self._links[shard] = (link, asyncio.create_task(link.run(), name=f"link to {shard}"))
         return link
@@ -193,8 +194,8 @@ class RoutedClient:
         for hour_answer in response.reads:
             self._reading.answer(hour_answer, now)
 
-    def _link_broken(self, shard: str) -> None:
+    def _link_broken(self, shard: str, *, refused: bool) -> None:
         self._source.refresh_soon()  # Another may be primary of its slots by now.
         now = self._loop.time()
-        self._writing.link_broken(shard, now)
+        self._writing.link_broken(shard, now, refused=refused)
         self._reading.link_broken(shard, now)

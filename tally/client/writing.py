@@ -1,6 +1,6 @@
 """The writing half of the routed client: callers' events into outboxes, sub-batches to shards, answers to callers.
 
-A thin driver of ``outbox``, which holds the rules.
+A thin driver of ``outbox`` and ``suspects``, which hold the rules.
 """
 
 import itertools
@@ -14,8 +14,9 @@ from protos.tally.internal.v1 import node_pb2
 from tally.client.jitter import jitter
 from tally.client.outbox import SlotOutbox, SubBatch
 from tally.client.receipt import Receipt
+from tally.client.suspects import Strikes, Suspects, name_of
 from tally.cluster.state import ClusterState
-from tally.errors import InDoubt, Overloaded, Unavailable
+from tally.errors import InDoubt, Overloaded, SetAside, Unavailable
 from tally.event import Event
 from tally.hashing import bucket_of, slot_of
 
@@ -63,14 +64,18 @@ class Writing:
         self._busy: set[int] = set()  # Slots whose outbox is not idle.
         self._ready: dict[str, dict[int, None]] = {}  # Shard -> slots with something to send, in order.
         self._slot_of_batch: dict[int, int] = {}  # Only of those in doubt.
-        self._sent_to: dict[int, str] = {}  # Slot -> the shard that was last sent its doubtful sub-batch.
+        self._sent_to: dict[int, str] = {}  # Slot -> the shard that is to answer the last attempt of its sub-batch.
+        self._strikes = Strikes()
+        self._suspects = Suspects()
 
     def add(self, events: Sequence[Event], deadline: float, receipt: Receipt) -> None:
         """Take valid events in, all or none; ``receipt`` learns what becomes of each.
 
         Raises:
             Overloaded: A queue is full; none was taken.
+            SetAside: Shards died of one of them; none was taken.
         """
+        self._suspects.check(events)
         if self._events + len(events) > self._queue_events:
             raise Overloaded("the queue of events", self._queue_events)
         shape = self._state().config.shape
@@ -97,8 +102,13 @@ class Writing:
     def _outbox(self, slot: int) -> SlotOutbox[Receipt]:
         outbox = self._outboxes.get(slot)
         if outbox is None:
-            outbox = SlotOutbox(slot, events_max=self._slot_queue_events, writers=self._writers, ids=self._ids)
-            self._outboxes[slot] = outbox
+            outbox = self._outboxes[slot] = SlotOutbox(
+                slot,
+                events_max=self._slot_queue_events,
+                writers=self._writers,
+                ids=self._ids,
+                suspects=self._suspects,
+            )
         return outbox
 
     def _make_ready(self, slot: int) -> None:
@@ -138,6 +148,7 @@ class Writing:
                     outbox, node_pb2.Outcome.Name(answer.outcome), now
                 )  # No newer map explains it: data was given up.
             case _:
+                self._sent_to.pop(slot, None)  # Who answered so does not count it now.
                 outbox.hold_off(answer.id, now, jitter())
                 if answer.outcome in {node_pb2.OUTCOME_NOT_OWNER, node_pb2.OUTCOME_OUT_OF_ORDER}:
                     self._reread_map()
@@ -158,6 +169,8 @@ class Writing:
         refusals = answer.refusals or bytes(len(batch.entries))
         for entry, refusal in zip(batch.entries, refusals, strict=True):
             entry.receipt.settle(refusal)
+        if len(batch.entries) == 1:
+            self._suspects.cleared(batch.entries[0].event)
         self._settled(batch)
 
     def _give_up(self, outbox: SlotOutbox[Receipt], reason: str, now: float) -> None:
@@ -172,6 +185,7 @@ class Writing:
 
     def _settled(self, batch: SubBatch[Receipt]) -> None:
         del self._slot_of_batch[batch.id]
+        self._strikes.forget(batch.id)
         self._sent_to.pop(batch.slot, None)
         self._events -= len(batch.entries)
         if self._outboxes[batch.slot].idle:
@@ -189,6 +203,7 @@ class Writing:
 
     def tick(self, now: float) -> None:
         """Let time pass: deadlines, and what is to be sent again."""
+        self._suspects.tick(now)
         for slot in list(self._busy):
             outbox = self._outboxes[slot]
             self._expire(outbox, now)
@@ -199,19 +214,53 @@ class Writing:
             elif outbox.due(now):
                 self._make_ready(slot)
 
-    def map_changed(self) -> None:
-        """Send what is in doubt again, to wherever the map says now."""
+    def map_changed(self, now: float) -> None:
+        """Send what is in doubt again, to wherever the map says now; unless shards died of it."""
+        self._judge(self._strikes.running(self._state().alive), now)
         self._ready.clear()
         for slot in list(self._busy):
             self._outboxes[slot].send_again_now()
             self._make_ready(slot)
 
-    def link_broken(self, shard: str, now: float) -> None:
-        """Send again after a pause what the shard has not answered."""
+    def link_broken(self, shard: str, now: float, *, refused: bool) -> None:
+        """Send again after a pause what the shard has not answered; unless shards died of it.
+
+        Args:
+            shard: Whose stream broke.
+            now: The time.
+            refused: It never was one: nobody listens there.
+        """
         for slot in [slot for slot, where in self._sent_to.items() if where == shard]:
             doubtful = self._outboxes[slot].in_doubt
             if doubtful is not None:
+                if not refused:
+                    self._strikes.left(doubtful.id, shard, self._state().alive.get(shard))
                 self._outboxes[slot].hold_off(doubtful.id, now, jitter())
+        if refused:
+            self._judge(self._strikes.nobody_listens(shard), now)
+
+    def _judge(self, struck: Sequence[int], now: float) -> None:
+        """Give up those of the struck sub-batches that have all the strikes that they may have."""
+        for batch_id in struck:
+            outbox = self._outboxes[self._slot_of_batch[batch_id]]
+            doubtful = outbox.in_doubt
+            assert doubtful is not None
+            events = [entry.event for entry in doubtful.entries]
+            if self._strikes.of(batch_id) >= self._suspects.strikes_max(events):
+                self._give_up(outbox, "shards died while it was in doubt there", now)
+                self._blame(outbox, events, now)
+
+    def _blame(self, outbox: SlotOutbox[Receipt], events: Sequence[Event], now: float) -> None:
+        aside_s = self._suspects.blame([name_of(event) for event in events], now)
+        if aside_s is None:
+            return
+        (event,) = events
+        name = name_of(event)
+        log.error("event_set_aside", slot=outbox.slot, hour=event.hour, kind=event.kind, hash=name.hex(), for_s=aside_s)
+        dropped = outbox.drop(lambda waiting: name_of(waiting) == name)
+        self._events -= len(dropped)
+        for receipt in dropped:
+            receipt.fail(SetAside(0, aside_s))
 
     def close(self) -> None:
         """Tell everybody who still waits that it is over."""
