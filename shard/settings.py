@@ -23,6 +23,7 @@ class ShardSettings:
         advertise: ``host:port`` where the others reach it; None if that is ``listen``.
         lease_s: How long it counts as alive after its last sign of life.
         crash_at: For tests: the point of a move at which the process ends without warning.
+        crash_on_user: For tests: a user whose events end the process without warning when it counts them.
     """
 
     etcd: EtcdSettings
@@ -33,6 +34,7 @@ class ShardSettings:
     advertise: str | None = None
     lease_s: int = 10
     crash_at: str | None = None
+    crash_on_user: str | None = None
 
     def __post_init__(self) -> None:
         if self.shard is not None:

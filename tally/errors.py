@@ -66,9 +66,9 @@ class SetAside(TallyError):
 
     retryable = True
 
-    def __init__(self, place: int, for_s: float) -> None:
+    def __init__(self, place: int | None, for_s: float) -> None:
         super().__init__(place, for_s)
-        self.place = place  # Among the events of its call, from 0.
+        self.place = place  # Among the events of its call, from 0; None if that is not known any more.
         self.for_s = for_s
 
     def __str__(self) -> str:

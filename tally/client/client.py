@@ -11,6 +11,7 @@ import structlog
 
 from protos.tally.internal.v1 import node_pb2
 from tally.client import readiness
+from tally.client.blame import Blame, Own
 from tally.client.channel import peer_metadata
 from tally.client.counts import HourCounts
 from tally.client.link import ShardLink
@@ -52,6 +53,7 @@ class RoutedClient:
         slot_queue_events: int = 5_000,
         reads_waiting: int = 10_000,
         deadline_s: float = 8.0,
+        own: Own | None = None,
     ) -> None:
         """Prepare a client; ``start`` begins its work.
 
@@ -61,7 +63,9 @@ class RoutedClient:
             slot_queue_events: How many may wait for one slot, so that one slot that is away can't fill the whole queue.
             reads_waiting: How many readers may wait.
             deadline_s: How long a caller waits at most.
+            own: The shard that this client is part of, if it is part of one.
         """
+        self._blame = Blame(own)
         self._source = source
         self._deadline_s = deadline_s
         self._writing = Writing(
@@ -70,6 +74,7 @@ class RoutedClient:
             slot_queue_events=slot_queue_events,
             wake=self._wake,
             reread_map=source.refresh_soon,
+            blame=self._blame,
         )
         self._reading = Reading(
             lambda: source.state, readers_max=reads_waiting, wake=self._wake, reread_map=source.refresh_soon
@@ -80,6 +85,7 @@ class RoutedClient:
     async def start(self) -> None:
         """Begin: from now on deadlines pass and shards are called. The source must have a state."""
         self._loop = asyncio.get_running_loop()
+        self._blame.start(self._loop.time())
         self._timer = asyncio.create_task(self._tick_forever(), name="client timer")
         self._source.on_change(self._map_changed)
 
@@ -92,6 +98,7 @@ class RoutedClient:
         self._links.clear()
         self._writing.close()
         self._reading.close()
+        self._blame.close()
 
     def record(self, event: Event) -> asyncio.Future[None]:
         """Count one valid event.

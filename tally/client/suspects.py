@@ -51,7 +51,7 @@ class Strikes:
             shard: To whom the stream went.
             process: The bits of the process that ran as that shard, if they are known.
         """
-        # If it was left there before, that is not explained yet; two strikes for one death would be worse than one less.
+        # If it was left there before, that is not explained yet: rather a strike too few than two for one death.
         self._left.setdefault(batch, {}).setdefault(shard, process)
 
     def nobody_listens(self, shard: str) -> list[int]:

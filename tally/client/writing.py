@@ -1,6 +1,6 @@
 """The writing half of the routed client: callers' events into outboxes, sub-batches to shards, answers to callers.
 
-A thin driver of ``outbox`` and ``suspects``, which hold the rules.
+A thin driver of ``outbox``, which holds the rules; what becomes of events that shards died of, ``blame`` knows.
 """
 
 import itertools
@@ -11,10 +11,11 @@ from typing import Final
 import structlog
 
 from protos.tally.internal.v1 import node_pb2
+from tally.client.blame import Blame
 from tally.client.jitter import jitter
 from tally.client.outbox import SlotOutbox, SubBatch
 from tally.client.receipt import Receipt
-from tally.client.suspects import Strikes, Suspects, name_of
+from tally.client.suspects import name_of
 from tally.cluster.state import ClusterState
 from tally.errors import InDoubt, Overloaded, SetAside, Unavailable
 from tally.event import Event
@@ -42,6 +43,7 @@ class Writing:
         slot_queue_events: int,
         wake: Callable[[str], bool],
         reread_map: Callable[[], None],
+        blame: Blame | None = None,
     ) -> None:
         """Start empty.
 
@@ -51,6 +53,7 @@ class Writing:
             slot_queue_events: How many may wait for one slot.
             wake: Tells a shard's link that there is something to send; False if there is no way to that shard yet.
             reread_map: Called when a shard knows a newer map.
+            blame: What is known of shards that died; None: nothing.
         """
         self._state = state
         self._queue_events = queue_events
@@ -65,8 +68,7 @@ class Writing:
         self._ready: dict[str, dict[int, None]] = {}  # Shard -> slots with something to send, in order.
         self._slot_of_batch: dict[int, int] = {}  # Only of those in doubt.
         self._sent_to: dict[int, str] = {}  # Slot -> the shard that is to answer the last attempt of its sub-batch.
-        self._strikes = Strikes()
-        self._suspects = Suspects()
+        self._blame = Blame() if blame is None else blame
 
     def add(self, events: Sequence[Event], deadline: float, receipt: Receipt) -> None:
         """Take valid events in, all or none; ``receipt`` learns what becomes of each.
@@ -75,7 +77,7 @@ class Writing:
             Overloaded: A queue is full; none was taken.
             SetAside: Shards died of one of them; none was taken.
         """
-        self._suspects.check(events)
+        self._blame.suspects.check(events)
         if self._events + len(events) > self._queue_events:
             raise Overloaded("the queue of events", self._queue_events)
         shape = self._state().config.shape
@@ -107,7 +109,7 @@ class Writing:
                 events_max=self._slot_queue_events,
                 writers=self._writers,
                 ids=self._ids,
-                suspects=self._suspects,
+                suspects=self._blame.suspects,
             )
         return outbox
 
@@ -130,6 +132,7 @@ class Writing:
                 events += len(batch.entries)
                 self._slot_of_batch[batch.id] = slot
                 self._sent_to[slot] = shard
+                self._blame.sent(batch, shard)
                 request.sub_batches.append(_to_wire(batch, held.rows[slot].epoch))
 
     def answer(self, answer: node_pb2.SubBatchAnswer, now: float) -> None:
@@ -144,11 +147,11 @@ class Writing:
             case node_pb2.OUTCOME_OK | node_pb2.OUTCOME_CONTENT_DIFFERS | node_pb2.OUTCOME_MALFORMED:
                 self._give_up(outbox, node_pb2.Outcome.Name(answer.outcome), now)
             case node_pb2.OUTCOME_OUT_OF_ORDER if answer.epoch == self._epoch(slot):
-                self._give_up(
-                    outbox, node_pb2.Outcome.Name(answer.outcome), now
-                )  # No newer map explains it: data was given up.
+                # No newer map explains it: data was given up.
+                self._give_up(outbox, node_pb2.Outcome.Name(answer.outcome), now)
             case _:
-                self._sent_to.pop(slot, None)  # Who answered so does not count it now.
+                self._sent_to.pop(slot, None)  # Who answers so does not count it now.
+                self._blame.refused(answer.id)
                 outbox.hold_off(answer.id, now, jitter())
                 if answer.outcome in {node_pb2.OUTCOME_NOT_OWNER, node_pb2.OUTCOME_OUT_OF_ORDER}:
                     self._reread_map()
@@ -169,9 +172,7 @@ class Writing:
         refusals = answer.refusals or bytes(len(batch.entries))
         for entry, refusal in zip(batch.entries, refusals, strict=True):
             entry.receipt.settle(refusal)
-        if len(batch.entries) == 1:
-            self._suspects.cleared(batch.entries[0].event)
-        self._settled(batch)
+        self._settled(batch, answered=True)
 
     def _give_up(self, outbox: SlotOutbox[Receipt], reason: str, now: float) -> None:
         doubtful = outbox.in_doubt
@@ -181,11 +182,11 @@ class Writing:
         log.error("sub_batch_lost", slot=batch.slot, seq=batch.seq, events=len(batch.entries), reason=reason)
         for entry in batch.entries:
             entry.receipt.fail(InDoubt())
-        self._settled(batch)
+        self._settled(batch, answered=False)
 
-    def _settled(self, batch: SubBatch[Receipt]) -> None:
+    def _settled(self, batch: SubBatch[Receipt], *, answered: bool) -> None:
         del self._slot_of_batch[batch.id]
-        self._strikes.forget(batch.id)
+        self._blame.over(batch, answered=answered)
         self._sent_to.pop(batch.slot, None)
         self._events -= len(batch.entries)
         if self._outboxes[batch.slot].idle:
@@ -203,7 +204,7 @@ class Writing:
 
     def tick(self, now: float) -> None:
         """Let time pass: deadlines, and what is to be sent again."""
-        self._suspects.tick(now)
+        self._blame.suspects.tick(now)
         for slot in list(self._busy):
             outbox = self._outboxes[slot]
             self._expire(outbox, now)
@@ -216,7 +217,7 @@ class Writing:
 
     def map_changed(self, now: float) -> None:
         """Send what is in doubt again, to wherever the map says now; unless shards died of it."""
-        self._judge(self._strikes.running(self._state().alive), now)
+        self._judge(self._blame.running(self._state().alive), now)
         self._ready.clear()
         for slot in list(self._busy):
             self._outboxes[slot].send_again_now()
@@ -234,33 +235,29 @@ class Writing:
             doubtful = self._outboxes[slot].in_doubt
             if doubtful is not None:
                 if not refused:
-                    self._strikes.left(doubtful.id, shard, self._state().alive.get(shard))
+                    self._blame.left(doubtful, shard, self._state().alive.get(shard))
                 self._outboxes[slot].hold_off(doubtful.id, now, jitter())
         if refused:
-            self._judge(self._strikes.nobody_listens(shard), now)
+            self._judge(self._blame.nobody_listens(shard), now)
 
     def _judge(self, struck: Sequence[int], now: float) -> None:
-        """Give up those of the struck sub-batches that have all the strikes that they may have."""
+        """Give up those of the struck sub-batches with which enough shards died."""
         for batch_id in struck:
             outbox = self._outboxes[self._slot_of_batch[batch_id]]
             doubtful = outbox.in_doubt
             assert doubtful is not None
-            events = [entry.event for entry in doubtful.entries]
-            if self._strikes.of(batch_id) >= self._suspects.strikes_max(events):
+            if self._blame.is_to_be_given_up(doubtful):
+                aside_s = self._blame.given_up(doubtful, now)
                 self._give_up(outbox, "shards died while it was in doubt there", now)
-                self._blame(outbox, events, now)
+                if aside_s is not None:
+                    self._drop(outbox, name_of(doubtful.entries[0].event), aside_s)
 
-    def _blame(self, outbox: SlotOutbox[Receipt], events: Sequence[Event], now: float) -> None:
-        aside_s = self._suspects.blame([name_of(event) for event in events], now)
-        if aside_s is None:
-            return
-        (event,) = events
-        name = name_of(event)
-        log.error("event_set_aside", slot=outbox.slot, hour=event.hour, kind=event.kind, hash=name.hex(), for_s=aside_s)
-        dropped = outbox.drop(lambda waiting: name_of(waiting) == name)
+    def _drop(self, outbox: SlotOutbox[Receipt], name: bytes, aside_s: float) -> None:
+        """Refuse the event that was set aside to those too who wait with it."""
+        dropped = outbox.drop(lambda event: name_of(event) == name)
         self._events -= len(dropped)
         for receipt in dropped:
-            receipt.fail(SetAside(0, aside_s))
+            receipt.fail(SetAside(None, aside_s))
 
     def close(self) -> None:
         """Tell everybody who still waits that it is over."""

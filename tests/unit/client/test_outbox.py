@@ -96,7 +96,7 @@ def test_suspect_is_sent_alone_and_in_its_turn() -> None:
     suspects.suspect([name_of(click("bob")), name_of(click("cat"))], 0.0)
     outbox = new_outbox(suspects=suspects)
     add(outbox, "ann", "ann", "bob", "cat", "ann", "bob")
-    sent = []
+    sent: list[list[str]] = []
     while not outbox.idle:
         sent.append(receipts(send(outbox, ATTEMPT_S * len(sent))))
         settle(outbox, ATTEMPT_S * len(sent))

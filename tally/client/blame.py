@@ -1,0 +1,98 @@
+"""What this process knows of shards that died, and of what: a thin driver of ``suspects`` and ``last_words``."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import structlog
+
+from tally.client.last_words import LastWord, LastWords
+from tally.client.outbox import SubBatch
+from tally.client.suspects import Strikes, Suspects, name_of
+from tally.event import Event
+
+log = structlog.get_logger()
+
+
+class Own(NamedTuple):
+    """A client that is part of a shard, and dies with it."""
+
+    shard: str
+    last_words: LastWords
+
+
+class Blame:
+    """Says which sub-batch is to be given up, and which event is not to be sent."""
+
+    def __init__(self, own: Own | None = None) -> None:
+        """Suspect nobody."""
+        self.suspects: Final = Suspects()
+        self._strikes = Strikes()
+        self._own = own
+
+    def start(self, now: float) -> None:
+        """Recall what the process before this one may have died of."""
+        for word in self._own.last_words.found if self._own is not None else ():
+            if word.suspected:
+                self.suspects.suspect(word.names, now)
+            if word.last:
+                aside_s = self.suspects.blame(word.names, now)
+                if aside_s is not None:
+                    log.error("event_set_aside", hash=word.names[0].hex(), for_s=aside_s)
+            else:
+                self.suspects.suspect(word.names, now)
+
+    def close(self) -> None:
+        """Leave no last words: this process ends in order."""
+        if self._own is not None:
+            self._own.last_words.close()
+
+    def sent(self, batch: SubBatch[Any], shard: str) -> None:
+        """Note that a sub-batch is about to be sent."""
+        if self._own is None or shard != self._own.shard:
+            return
+        events = _events(batch)
+        last = self._strikes.of(batch.id) + 1 >= self.suspects.strikes_max(events)
+        suspected = len(events) == 1 and self.suspects.alone(events[0])
+        self._own.last_words.note(batch.id, LastWord(tuple(map(name_of, events)), last, suspected))
+
+    def left(self, batch: SubBatch[Any], shard: str, process: str | None) -> None:
+        """Note that a stream broke before it brought the answer; ``process``: what ran there, if that is known."""
+        self._strikes.left(batch.id, shard, process)
+
+    def nobody_listens(self, shard: str) -> Sequence[int]:
+        """Return the ids of the sub-batches that may be to blame for that."""
+        return self._strikes.nobody_listens(shard)
+
+    def running(self, alive: Mapping[str, str]) -> Sequence[int]:
+        """Return the ids of the sub-batches that may be to blame for the ends of those that ran before these."""
+        return self._strikes.running(alive)
+
+    def is_to_be_given_up(self, batch: SubBatch[Any]) -> bool:
+        """Tell whether so many died with it that it must not be sent again."""
+        return self._strikes.of(batch.id) >= self.suspects.strikes_max(_events(batch))
+
+    def given_up(self, batch: SubBatch[Any], now: float) -> float | None:
+        """Suspect its events; return for how many seconds its event is set aside if it has just one."""
+        aside_s = self.suspects.blame([name_of(event) for event in _events(batch)], now)
+        if aside_s is not None:
+            (event,) = _events(batch)
+            name = name_of(event).hex()
+            log.error("event_set_aside", slot=batch.slot, hour=event.hour, kind=event.kind, hash=name, for_s=aside_s)
+        return aside_s
+
+    def refused(self, batch: int) -> None:
+        """Accept that a sub-batch was not counted this time; it is still in doubt."""
+        if self._own is not None:
+            self._own.last_words.strike_out(batch)
+
+    def over(self, batch: SubBatch[Any], *, answered: bool) -> None:
+        """Accept that a sub-batch is in doubt no more."""
+        self._strikes.forget(batch.id)
+        if self._own is not None:
+            self._own.last_words.strike_out(batch.id)
+        if answered and len(batch.entries) == 1:
+            self.suspects.cleared(batch.entries[0].event)
+
+
+def _events(batch: SubBatch[Any]) -> Sequence[Event]:
+    return [entry.event for entry in batch.entries]
