@@ -6,7 +6,8 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from tally.client.last_words import LastWord, LastWords
-from tally.client.outbox import SubBatch
+from tally.client.outbox import SlotOutbox, SubBatch
+from tally.client.quarantine import Quarantine
 from tally.client.suspects import Strikes, Suspects, name_of
 from tally.event import Event
 
@@ -27,6 +28,7 @@ class Blame:
         """Suspect nobody."""
         self.suspects: Final = Suspects()
         self._strikes = Strikes()
+        self._quarantine = Quarantine()
         self._own = own
 
     def start(self, now: float) -> None:
@@ -46,6 +48,19 @@ class Blame:
         if self._own is not None:
             self._own.last_words.close()
 
+    def holds_back(self, outbox: SlotOutbox[Any], shard: str, now: float) -> bool:
+        """Tell whether what a slot has to send is accused, and has to wait for another that is at the shard."""
+        doubtful = outbox.in_doubt
+        if doubtful is None:
+            accused = outbox.next_is_suspect
+        else:
+            accused = self._strikes.of(doubtful.id) > 0 or self.suspects.strikes_max(_events(doubtful)) == 1
+        return accused and not self._quarantine.enter(outbox.slot, shard, now)
+
+    def answered(self, slot: int) -> Sequence[int]:
+        """Accept an answer, of whichever kind; return the slots that need not wait for it any more."""
+        return self._quarantine.leave(slot)
+
     def sent(self, batch: SubBatch[Any], shard: str) -> None:
         """Note that a sub-batch is about to be sent."""
         if self._own is None or shard != self._own.shard:
@@ -59,9 +74,10 @@ class Blame:
         """Note that a stream broke before it brought the answer; ``process``: what ran there, if that is known."""
         self._strikes.left(batch.id, shard, process)
 
-    def nobody_listens(self, shard: str) -> Sequence[int]:
-        """Return the ids of the sub-batches that may be to blame for that."""
-        return self._strikes.nobody_listens(shard)
+    def stream_ended(self, shard: str, *, refused: bool) -> Sequence[int]:
+        """Return the ids of the sub-batches that may be to blame, if it shows that nobody listens there any more."""
+        self._quarantine.broken(shard)
+        return self._strikes.nobody_listens(shard) if refused else ()
 
     def running(self, alive: Mapping[str, str]) -> Sequence[int]:
         """Return the ids of the sub-batches that may be to blame for the ends of those that ran before these."""

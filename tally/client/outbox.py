@@ -110,6 +110,11 @@ class SlotOutbox(Generic[R]):
         """The sub-batch whose fate is not known yet."""
         return self._in_doubt
 
+    @property
+    def next_is_suspect(self) -> bool:
+        """The first of those that wait is sent alone."""
+        return bool(self._suspects) and bool(self._waiting) and self._suspects.alone(self._waiting[0].event)
+
     def hopeless(self, now: float) -> bool:
         """The sub-batch in doubt is so for an hour: it is to be given up."""
         return self._in_doubt is not None and now - self._doubt_since > DOUBT_MAX_S

@@ -126,8 +126,11 @@ class Writing:
         while slots and held is not None and events < MESSAGE_EVENTS_MAX:
             slot = next(iter(slots))
             del slots[slot]
-            self._expire(self._outboxes[slot], now)
-            batch = self._outboxes[slot].next_to_send(now)
+            outbox = self._outboxes[slot]
+            self._expire(outbox, now)
+            if outbox.due(now) and self._blame.holds_back(outbox, shard, now):
+                continue
+            batch = outbox.next_to_send(now)
             if batch is not None:
                 events += len(batch.entries)
                 self._slot_of_batch[batch.id] = slot
@@ -141,6 +144,8 @@ class Writing:
         if slot is None:
             return  # A late answer to a repeated attempt.
         outbox = self._outboxes[slot]
+        for waiting in self._blame.answered(slot):
+            self._make_ready(waiting)
         match answer.outcome:
             case node_pb2.OUTCOME_OK if self._fits(outbox, answer):
                 self._settle(outbox, answer, now)
@@ -232,13 +237,13 @@ class Writing:
             refused: It never was one: nobody listens there.
         """
         for slot in [slot for slot, where in self._sent_to.items() if where == shard]:
+            del self._sent_to[slot]
             doubtful = self._outboxes[slot].in_doubt
             if doubtful is not None:
                 if not refused:
                     self._blame.left(doubtful, shard, self._state().alive.get(shard))
                 self._outboxes[slot].hold_off(doubtful.id, now, jitter())
-        if refused:
-            self._judge(self._blame.nobody_listens(shard), now)
+        self._judge(self._blame.stream_ended(shard, refused=refused), now)
 
     def _judge(self, struck: Sequence[int], now: float) -> None:
         """Give up those of the struck sub-batches with which enough shards died."""

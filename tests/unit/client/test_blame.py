@@ -11,7 +11,7 @@ from tally.client.suspects import ASIDE_FIRST_S, ASIDE_S
 from tally.errors import InDoubt, SetAside
 from tally.event import Event
 from tests.support import cluster_values
-from tests.support.events import click, keyed, slot_of_event, users_of_slot
+from tests.support.events import HOUR, click, keyed, slot_of_event, users_of_slot
 from tests.support.routing import answer_to
 from tests.unit.client.test_writing import Bench
 
@@ -35,6 +35,10 @@ class Mortal(Bench):
         batch = self.sent(self.now)
         self.sub_batches.append(batch)
         return batch
+
+    @staticmethod
+    def slot(event: Event) -> int:
+        return slot_of_event(event, cluster_values.SMALL)
 
     def die(self) -> None:
         """Let the primary die; it was sent something, and somebody notices."""
@@ -150,6 +154,33 @@ async def test_event_is_taken_again_after_a_while_and_set_aside_for_longer_if_a_
     assert bench.refuses(POISON)
 
 
+async def test_slots_that_die_with_the_culprit_are_cleared_one_after_the_other() -> None:
+    """A shard counts many slots at once: all of them are there when it dies, and each is sent again by itself."""
+    bench = Mortal()
+    shard = bench.owner(SLOT)
+    events = [click("bob", HOUR + 24 * day) for day in range(100)]
+    neighbours = [event for event in events if slot_of_event(event, cluster_values.SMALL) != SLOT]
+    others = [bench.record(event) for event in neighbours if bench.owner(bench.slot(event)) == shard]
+    culprit = bench.record(POISON)
+    slots = {batch.slot for batch in bench.message(shard)}
+    assert len(slots) > 2
+    bench.die()
+    crashes = 1
+    for _ in range(20):
+        bench.now += BACKOFF_MAX_S
+        bench.writing.tick(bench.now)
+        while batches := bench.message(shard, bench.now):
+            (batch,) = batches
+            if POISON.user in batch.users:
+                crashes += 1
+                bench.die()
+                break
+            bench.writing.answer(answer_to(batch, node_pb2.OUTCOME_OK), bench.now)
+    assert isinstance(culprit.exception(), InDoubt)
+    assert crashes == 2
+    assert all(future.result() is None for future in others)
+
+
 async def test_streams_that_are_only_cut_give_nothing_up() -> None:
     bench = Mortal()
     future = bench.record(POISON)
@@ -194,6 +225,7 @@ async def test_one_death_over_a_shard_that_holds_many_sub_batches_gives_none_up(
         bench.writing.link_broken(shard, 0.0, refused=False)
         bench.writing.link_broken(shard, 0.0, refused=True)
     bench.writing.tick(BACKOFF_MAX_S)
-    for batch in bench.messages(BACKOFF_MAX_S):
-        bench.writing.answer(answer_to(batch, node_pb2.OUTCOME_OK), BACKOFF_MAX_S)
+    while batches := bench.messages(BACKOFF_MAX_S):
+        for batch in batches:
+            bench.writing.answer(answer_to(batch, node_pb2.OUTCOME_OK), BACKOFF_MAX_S)
     assert all(future.result() is None for future in futures)
