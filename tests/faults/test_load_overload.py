@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(240)
 QUEUE_EVENTS: Final = 4  # So few that the test's own client can offer three times what fits.
 TIMES: Final = 3
 CLIENTS_MAX: Final = 1500
-TOP_S: Final = 4.0
+TOP_S: Final = 3.0
 GOODPUT_SHARE_MIN: Final = 0.5  # Measured: nearly 1. CI's machines are noisy.
 REFUSAL_P99_S: Final = 1.0
 GROWTH_MAX_MIB: Final = 64
@@ -107,7 +107,7 @@ def resident_mib(pid: int) -> int:
     return int(line.split()[1]) // 1024
 
 
-@pytest.mark.parametrize("seconds", [8.0, pytest.param(60.0, marks=pytest.mark.full)])
+@pytest.mark.parametrize("seconds", [6.0, pytest.param(60.0, marks=pytest.mark.full)])
 async def test_three_times_the_rate_that_fits_with_retrying_clients_keeps_its_goodput_and_loses_nothing(
     tmp_path: Path, rows: list[Row], seconds: float
 ) -> None:
