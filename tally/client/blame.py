@@ -49,13 +49,14 @@ class Blame:
             self._own.last_words.close()
 
     def holds_back(self, outbox: SlotOutbox[Any], shard: str, now: float) -> bool:
-        """Tell whether what a slot has to send is accused, and has to wait for another that is at the shard."""
+        """Tell whether what a slot has to send is accused, and has to wait for others that are at the shard."""
         doubtful = outbox.in_doubt
         if doubtful is None:
-            accused = outbox.next_is_suspect
+            suspect = struck = outbox.next_is_suspect
         else:
-            accused = self._strikes.of(doubtful.id) > 0 or self.suspects.strikes_max(_events(doubtful)) == 1
-        return accused and not self._quarantine.enter(outbox.slot, shard, now)
+            suspect = self.suspects.is_suspect(_events(doubtful))
+            struck = self._strikes.of(doubtful.id) > 0
+        return (suspect or struck) and not self._quarantine.enter(outbox.slot, shard, now, alone=suspect)
 
     def answered(self, slot: int) -> Sequence[int]:
         """Accept an answer, of whichever kind; return the slots that need not wait for it any more."""
@@ -67,7 +68,7 @@ class Blame:
             return
         events = _events(batch)
         last = self._strikes.of(batch.id) + 1 >= self.suspects.strikes_max(events)
-        suspected = len(events) == 1 and self.suspects.alone(events[0])
+        suspected = self.suspects.is_suspect(events)
         self._own.last_words.note(batch.id, LastWord(tuple(map(name_of, events)), last, suspected))
 
     def left(self, batch: SubBatch[Any], shard: str, process: str | None) -> None:
@@ -87,9 +88,19 @@ class Blame:
         """Tell whether so many died with it that it must not be sent again."""
         return self._strikes.of(batch.id) >= self.suspects.strikes_max(_events(batch))
 
-    def given_up(self, batch: SubBatch[Any], now: float) -> float | None:
-        """Suspect its events; return for how many seconds its event is set aside if it has just one."""
-        aside_s = self.suspects.blame([name_of(event) for event in _events(batch)], now)
+    def given_up(self, batch: SubBatch[Any], now: float, *, sure: bool) -> float | None:
+        """Suspect its events; return for how many seconds its event is set aside, if it has just one.
+
+        Args:
+            batch: What is given up.
+            now: The time.
+            sure: No other is given up for the same death.
+        """
+        names = [name_of(event) for event in _events(batch)]
+        if not sure and not self.suspects.is_suspect(_events(batch)):
+            self.suspects.suspect(names, now)
+            return None
+        aside_s = self.suspects.blame(names, now)
         if aside_s is not None:
             (event,) = _events(batch)
             name = name_of(event).hex()

@@ -10,8 +10,8 @@ Rules:
   * at ``STRIKES_MAX`` it is not sent any more, and its events become suspects;
   * a suspect is sent alone. If a process dies with it once more, it is set aside: refused, and not sent, for
     ``ASIDE_S``. If it is answered, it is no suspect any more;
-  * a sub-batch of one event that nobody suspected is set aside at ``STRIKES_MAX``, but for ``ASIDE_FIRST_S`` only:
-    perhaps two processes died of something else.
+  * a sub-batch of one event that nobody suspected is set aside at ``STRIKES_MAX`` if no other has as many by the same
+    death, but for ``ASIDE_FIRST_S`` only: perhaps two processes died of something else.
 
 No clock, no I/O: time is an argument.
 """
@@ -114,7 +114,11 @@ class Suspects:
 
     def strikes_max(self, events: Sequence[Event]) -> int:
         """Return how many processes may die with a sub-batch of these before it is given up."""
-        return 1 if len(events) == 1 and self.alone(events[0]) else STRIKES_MAX
+        return 1 if self.is_suspect(events) else STRIKES_MAX
+
+    def is_suspect(self, events: Sequence[Event]) -> bool:
+        """Tell whether a sub-batch of these is a suspect that was sent alone."""
+        return len(events) == 1 and self.alone(events[0])
 
     def alone(self, event: Event) -> bool:
         """Tell whether an event is to be sent without others."""

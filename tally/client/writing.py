@@ -246,16 +246,15 @@ class Writing:
         self._judge(self._blame.stream_ended(shard, refused=refused), now)
 
     def _judge(self, struck: Sequence[int], now: float) -> None:
-        """Give up those of the struck sub-batches with which enough shards died."""
-        for batch_id in struck:
-            outbox = self._outboxes[self._slot_of_batch[batch_id]]
-            doubtful = outbox.in_doubt
-            assert doubtful is not None
-            if self._blame.is_to_be_given_up(doubtful):
-                aside_s = self._blame.given_up(doubtful, now)
-                self._give_up(outbox, "shards died while it was in doubt there", now)
-                if aside_s is not None:
-                    self._drop(outbox, name_of(doubtful.entries[0].event), aside_s)
+        """Give up those of the sub-batches struck by one death with which enough shards died."""
+        outboxes = [self._outboxes[self._slot_of_batch[batch_id]] for batch_id in struck]
+        doubtful = [(outbox, outbox.in_doubt) for outbox in outboxes if outbox.in_doubt is not None]
+        doomed = [(outbox, batch) for outbox, batch in doubtful if self._blame.is_to_be_given_up(batch)]
+        for outbox, batch in doomed:
+            aside_s = self._blame.given_up(batch, now, sure=len(doomed) == 1)
+            self._give_up(outbox, "shards died while it was in doubt there", now)
+            if aside_s is not None:
+                self._drop(outbox, name_of(batch.entries[0].event), aside_s)
 
     def _drop(self, outbox: SlotOutbox[Receipt], name: bytes, aside_s: float) -> None:
         """Refuse the event that was set aside to those too who wait with it."""
