@@ -14,10 +14,10 @@ from aiohttp.web import BaseRequest, Response
 from gateway.backend import Backend
 from gateway.body import discard_body
 from gateway.idempotency import key_of
-from gateway.problems import SERVER, Refused, invalid_event, problem, refused
+from gateway.problems import SERVER, Refused, invalid_event, problem, refused, set_aside
 from gateway.query import parse_get, parse_post
 from gateway.timing import AtMostOncePer
-from tally.errors import InDoubt, InvalidEvent, Overloaded, Unavailable
+from tally.errors import InDoubt, InvalidEvent, Overloaded, SetAside, Unavailable
 from tally.event import KEY_HEADER, Event, key_hash
 from tally.hashing import hour_of
 
@@ -71,6 +71,8 @@ class App:
             response = refused(exc)
         except InvalidEvent as exc:
             response = invalid_event(exc)
+        except SetAside as exc:
+            response = set_aside(exc)
         except (Overloaded, Unavailable, InDoubt) as exc:
             response = problem(HTTPStatus.SERVICE_UNAVAILABLE, str(exc))
         except Exception:

@@ -18,6 +18,7 @@ class Backend(Protocol):
             Overloaded: Nothing was counted; may be raised before there is anything to await.
             Unavailable: Nothing was counted.
             InDoubt: It is counted once or not at all.
+            SetAside: It was not sent; may be raised before there is anything to await.
         """
 
     def read_hour(self, hour: int) -> Awaitable[HourCounts]:

@@ -4,16 +4,17 @@
 """
 
 import json
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
 from aiohttp.web import Response
 
-from tally.errors import InvalidEvent
+from tally.errors import InvalidEvent, SetAside
 
 CONTENT_TYPE: Final = "application/problem+json"
-RETRY_AFTER_S: Final = "1"
+RETRY_AFTER_S: Final = 1
 SERVER: Final = "tally"  # Instead of the names and versions of what it is made of.
 
 
@@ -30,7 +31,12 @@ class Refused(Exception):
 
 
 def problem(
-    status: HTTPStatus, detail: str, *, parameter: str | None = None, headers: Mapping[str, str] | None = None
+    status: HTTPStatus,
+    detail: str,
+    *,
+    parameter: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    retry_after_s: int = RETRY_AFTER_S,
 ) -> Response:
     """Return the response that tells of an error; a 503 says when to come again."""
     told: dict[str, object] = {
@@ -45,13 +51,18 @@ def problem(
     response.headers["Content-Type"] = CONTENT_TYPE
     response.headers["Server"] = SERVER
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["Retry-After"] = RETRY_AFTER_S
+        response.headers["Retry-After"] = str(retry_after_s)
     return response
 
 
 def invalid_event(error: InvalidEvent) -> Response:
     """Return the 400 that names the parameter."""
     return problem(HTTPStatus.BAD_REQUEST, str(error).strip(), parameter=error.parameter or None)
+
+
+def set_aside(error: SetAside) -> Response:
+    """Return the 503 that tells of an event that is not sent to any shard for a while."""
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), retry_after_s=max(1, math.ceil(error.for_s)))
 
 
 def refused(refusal: Refused) -> Response:

@@ -1,5 +1,6 @@
 """The public gRPC service: every shard answers for any hour, and routes like a gateway."""
 
+import math
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
@@ -13,7 +14,7 @@ from grpc_status import rpc_status
 
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
 from tally.client.client import RoutedClient
-from tally.errors import InDoubt, InvalidEvent, Overloaded, TallyError, Unavailable
+from tally.errors import InDoubt, InvalidEvent, Overloaded, SetAside, TallyError, Unavailable
 from tally.event import KEY_HEADER, TIMESTAMP_MS_MAX, Event, Refusal, check_key, invalid, key_hash, refusal_of
 from tally.hashing import MS_PER_HOUR, hour_of
 
@@ -110,6 +111,11 @@ async def _abort(context: Context, error: TallyError) -> NoReturn:
         case Overloaded() | Unavailable():
             code, text = code_pb2.UNAVAILABLE, str(error)
             detail = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=RETRY_AFTER_S))
+        case SetAside():
+            # Which one: the others of the call can be sent again without it, at once.
+            where = "" if error.place is None else f"events[{error.place}]: "
+            code, text = code_pb2.UNAVAILABLE, f"{where}{error}"
+            detail = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=math.ceil(error.for_s)))
         case _:
             log.error("call_failed", error=repr(error))
             await context.abort(grpc.StatusCode.INTERNAL, "internal error")

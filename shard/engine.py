@@ -27,7 +27,7 @@ from shard.keys import CopyRecord, record_key
 from shard.op import Answer, SubBatch
 from shard.opening import founds, look_over
 from shard.passes import Passes
-from shard.points import Reached, goes_on
+from shard.points import Counts, Reached, counts_all, goes_on
 from shard.replica.replica import Replica, Role
 from shard.replica.words import Effects, Stored
 from shard.slot_copy import Arrived, Reply, SlotCopy
@@ -62,6 +62,7 @@ class Engine:
         mark_founded: Callable[[], None],
         op_log_bytes: int = OP_LOG_BYTES,
         reached: Reached = goes_on,
+        counts: Counts = counts_all,
     ) -> None:
         """Take over a store.
 
@@ -74,6 +75,7 @@ class Engine:
             mark_founded: Notes in the directory, durably, that its founding copies were begun; called in a thread.
             op_log_bytes: How much of the last ops is kept, for all slots together.
             reached: Told of each step of a move.
+            counts: Told of each sub-batch just before it is counted.
         """
         self._disk = Disk(store)
         self._shard = shard
@@ -90,7 +92,14 @@ class Engine:
         self._work = work = Work()
         self._steps = steps = Steps(outside, work, reached)
         self._passes = Passes(
-            self._copies, steps, work, store=store, disk=self._disk, shape=shape, op_log_bytes=op_log_bytes
+            self._copies,
+            steps,
+            work,
+            store=store,
+            disk=self._disk,
+            shape=shape,
+            op_log_bytes=op_log_bytes,
+            counts=counts,
         )
         self.calls: Final = Calls(
             self._copies,

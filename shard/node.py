@@ -23,12 +23,14 @@ from shard.engine import Engine
 from shard.exchange import NodeService
 from shard.keys import RECORDS
 from shard.peers import Peers
-from shard.points import Point, crash_at, goes_on
+from shard.points import Point, counts_all, crash_at, crash_on_user, goes_on
 from shard.settings import ShardSettings
 from shard.store import Store
 from shard.to_controller import ToController
+from tally.client.blame import Own
 from tally.client.channel import SERVER_OPTIONS
 from tally.client.client import RoutedClient
+from tally.client.last_words import LastWords
 from tally.cluster.config import ClusterConfig
 from tally.cluster.controller import Controller
 from tally.cluster.etcd import Etcd
@@ -45,6 +47,7 @@ STOP_S: Final = 1.0
 HAND_OVER_S: Final = 5.0
 HAND_OVER_AGAIN_S: Final = 0.1
 DISK_EVERY_S: Final = 2.0
+LAST_WORDS: Final = "last-words"  # Beside the database.
 COPIES_UP_TO: Final = 0.85  # Of the disk used: beyond it the shard takes no new copies,
 OPS_UP_TO: Final = 0.95  # and beyond this no events.
 
@@ -119,7 +122,7 @@ class _Node:
         self._listen = settings.listen
         self._shard = shard
         self._reader = reader
-        self._client = RoutedClient(reader)
+        self._client = RoutedClient(reader, own=Own(shard, LastWords(settings.data / LAST_WORDS)))
         self._calls = NodeCalls(identity.cluster)
         self._controller = Controller(
             etcd,
@@ -142,6 +145,7 @@ class _Node:
             outside=self._peers,
             mark_founded=lambda: make_identity(settings.data, replace(identity, founded=True)),
             reached=self._reached,
+            counts=counts_all if settings.crash_on_user is None else crash_on_user(settings.crash_on_user),
         )
         self._registration = Registration(
             etcd,

@@ -16,6 +16,7 @@ from shard.disk import Disk
 from shard.keys import HEARTBEAT_KEY, CopyRecord, writer_range
 from shard.op import Counted, Located, count, keys_to_read, locate, wants_sweep
 from shard.op_body import encode_body
+from shard.points import Counts
 from shard.replica.words import Effects, Op, OpName
 from shard.slot_copy import Arrived, SlotCopy, fitting
 from shard.steps import Steps, Work
@@ -48,6 +49,7 @@ class Passes:
         disk: Disk,
         shape: Shape,
         op_log_bytes: int,
+        counts: Counts,
     ) -> None:
         """Prepare.
 
@@ -59,6 +61,7 @@ class Passes:
             disk: The same, with its threads.
             shape: What is fixed for the cluster.
             op_log_bytes: How much of the last ops is kept, for all slots together.
+            counts: Told of each sub-batch just before it is counted.
         """
         self._copies = copies
         self._steps = steps
@@ -67,6 +70,7 @@ class Passes:
         self._disk = disk
         self._shape = shape
         self._op_log_bytes = op_log_bytes
+        self._counts = counts
         self._log_bytes = sum(copy.record.log_bytes for copy in copies if copy.record is not None)
         self._to_drop: list[int] = []  # Generations of clones that are not wanted any more.
         self._heartbeats: list[asyncio.Future[None]] = []
@@ -128,6 +132,8 @@ class Passes:
             tokens = copy.building.tokens
             fit = fitting(tokens)
             arrived, left = tokens[:fit], tokens[fit:]
+            for one in arrived:
+                self._counts(one.batch)
             located = [locate(one.batch, slot, copy.record.generation, self._shape) for one in arrived]
             building.append(_Building(copy, arrived, left, located))
             events += sum(len(one.batch.hours) for one in arrived)

@@ -1,12 +1,20 @@
-"""Points of a move at which a shard can be made to crash, for the tests of just that: ``tally-shard --crash-at``."""
+"""Points at which a shard can be made to crash, for the tests of just that.
+
+``tally-shard --crash-at`` names a step of a move, ``--crash-on-user`` a user whose events must not be counted.
+"""
 
 import os
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Final
 
 import structlog
 
+from shard.op import SubBatch
+
 log = structlog.get_logger()
+
+_CRASHED: Final = 70
 
 
 class Point(StrEnum):
@@ -38,6 +46,26 @@ def crash_at(wanted: str) -> Reached:
     def reached(point: Point) -> None:
         if point == wanted:
             log.critical("crashed_on_purpose", point=point.value)
-            os._exit(70)
+            os._exit(_CRASHED)
 
     return reached
+
+
+Counts = Callable[[SubBatch], None]
+"""Told of each sub-batch just before it is counted, by the primary."""
+
+
+def counts_all(_: SubBatch) -> None:
+    """Do nothing: every event can be counted."""
+
+
+def crash_on_user(name: str) -> Counts:
+    """Return what ends the process without warning when it counts an event of one user."""
+    unbearable = name.encode()
+
+    def counts(batch: SubBatch) -> None:
+        if unbearable in batch.users:
+            log.critical("crashed_on_purpose", events=len(batch.users))
+            os._exit(_CRASHED)
+
+    return counts

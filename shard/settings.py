@@ -26,6 +26,7 @@ class ShardSettings:
         lease_s: How long it counts as alive after its last sign of life.
         resolve: Where this process reaches other shards, if not where etcd says: ``id=host:port,...``.
         crash_at: For tests: the point of a move at which the process ends without warning.
+        crash_on_user: For tests: a user whose events end the process without warning when it counts them.
     """
 
     etcd: EtcdSettings
@@ -37,6 +38,7 @@ class ShardSettings:
     lease_s: int = 10
     resolve: str = ""
     crash_at: str | None = None
+    crash_on_user: str | None = None
 
     def __post_init__(self) -> None:
         if self.shard is not None:

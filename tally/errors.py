@@ -62,6 +62,23 @@ class InDoubt(TallyError):
         return "the event was sent, but not acknowledged in time"
 
 
+class SetAside(TallyError):
+    """Shards died each time they counted this event, so it is not sent for a while; of a call with others, none was.
+
+    Whether it was counted when it was sent before is not known.
+    """
+
+    retryable = True
+
+    def __init__(self, place: int | None, for_s: float) -> None:
+        super().__init__(place, for_s)
+        self.place = place  # Among the events of its call, from 0; None if that is not known any more.
+        self.for_s = for_s
+
+    def __str__(self) -> str:
+        return "the event is set aside: shards crashed while they counted it"
+
+
 class NotController(TallyError):
     """The asked shard is not the controller, or is it no more; look who is, and ask there."""
 

@@ -11,6 +11,7 @@ import structlog
 
 from protos.tally.internal.v1 import node_pb2
 from tally.client import readiness
+from tally.client.blame import Blame, Own
 from tally.client.channel import peer_metadata
 from tally.client.counts import HourCounts
 from tally.client.link import ShardLink
@@ -52,6 +53,7 @@ class RoutedClient:
         slot_queue_events: int = 5_000,
         reads_waiting: int = 10_000,
         deadline_s: float = 8.0,
+        own: Own | None = None,
     ) -> None:
         """Prepare a client; ``start`` begins its work.
 
@@ -61,7 +63,9 @@ class RoutedClient:
             slot_queue_events: How many may wait for one slot, so that one slot that is away can't fill the whole queue.
             reads_waiting: How many readers may wait.
             deadline_s: How long a caller waits at most.
+            own: The shard that this client is part of, if it is part of one.
         """
+        self._blame = Blame(own)
         self._source = source
         self._deadline_s = deadline_s
         self._writing = Writing(
@@ -70,6 +74,7 @@ class RoutedClient:
             slot_queue_events=slot_queue_events,
             wake=self._wake,
             reread_map=source.refresh_soon,
+            blame=self._blame,
         )
         self._reading = Reading(
             lambda: source.state, readers_max=reads_waiting, wake=self._wake, reread_map=source.refresh_soon
@@ -80,6 +85,7 @@ class RoutedClient:
     async def start(self) -> None:
         """Begin: from now on deadlines pass and shards are called. The source must have a state."""
         self._loop = asyncio.get_running_loop()
+        self._blame.start(self._loop.time())
         self._timer = asyncio.create_task(self._tick_forever(), name="client timer")
         self._source.on_change(self._map_changed)
 
@@ -92,6 +98,7 @@ class RoutedClient:
         self._links.clear()
         self._writing.close()
         self._reading.close()
+        self._blame.close()
 
     def record(self, event: Event) -> asyncio.Future[None]:
         """Count one valid event.
@@ -102,6 +109,7 @@ class RoutedClient:
 
         Raises:
             Overloaded: A queue is full; not counted.
+            SetAside: Shards died of it; not sent.
         """
         return self.record_all((event,))
 
@@ -150,8 +158,8 @@ class RoutedClient:
     def _map_changed(self, state: ClusterState) -> None:
         for shard in [shard for shard, (link, _) in self._links.items() if state.address_of(shard) != link.address]:
             self._links.pop(shard)[1].cancel()
-            self._link_broken(shard)
-        self._writing.map_changed()
+            self._link_broken(shard, refused=False)
+        self._writing.map_changed(self._loop.time())
         self._reading.map_changed()
 
     def _wake(self, shard: str) -> bool:
@@ -175,7 +183,7 @@ class RoutedClient:
             metadata=peer_metadata(self._source.state.config.uuid, shard),
             fill=lambda: self._fill(shard),
             on_response=self._on_response,
-            on_broken=lambda _: self._link_broken(shard),
+            on_broken=lambda refused: self._link_broken(shard, refused=refused),
         )
         self._links[shard] = (link, asyncio.create_task(link.run(), name=f"link to {shard}"))
         return link
@@ -193,8 +201,8 @@ class RoutedClient:
         for hour_answer in response.reads:
             self._reading.answer(hour_answer, now)
 
-    def _link_broken(self, shard: str) -> None:
+    def _link_broken(self, shard: str, *, refused: bool) -> None:
         self._source.refresh_soon()  # Another may be primary of its slots by now.
         now = self._loop.time()
-        self._writing.link_broken(shard, now)
+        self._writing.link_broken(shard, now, refused=refused)
         self._reading.link_broken(shard, now)

@@ -11,10 +11,12 @@ No clock, no randomness, no I/O: time and jitter are arguments.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from tally.client.suspects import Suspects
 from tally.errors import Overloaded
 from tally.event import Event
 
@@ -64,7 +66,15 @@ def backoff_s(refusals: int, jitter: float) -> float:
 class SlotOutbox(Generic[R]):
     """The events of one slot on their way out."""
 
-    def __init__(self, slot: int, *, events_max: int, writers: Iterator[bytes], ids: Iterator[int]) -> None:
+    def __init__(
+        self,
+        slot: int,
+        *,
+        events_max: int,
+        writers: Iterator[bytes],
+        ids: Iterator[int],
+        suspects: Suspects | None = None,
+    ) -> None:
         """Start empty.
 
         Args:
@@ -72,12 +82,14 @@ class SlotOutbox(Generic[R]):
             events_max: How many may wait, not counting those in doubt.
             writers: Gives a writer id that nobody used before, each time it is asked.
             ids: Gives a number unique in this process, each time it is asked.
+            suspects: Says which events are sent alone.
         """
         assert events_max >= 1
         self.slot = slot
         self._events_max = events_max
         self._writers = writers
         self._ids = ids
+        self._suspects = Suspects() if suspects is None else suspects
         self._writer = next(writers)
         self._last_seq = 0
         self._waiting: deque[Waiting[R]] = deque()
@@ -97,6 +109,11 @@ class SlotOutbox(Generic[R]):
     def in_doubt(self) -> SubBatch[R] | None:
         """The sub-batch whose fate is not known yet."""
         return self._in_doubt
+
+    @property
+    def next_is_suspect(self) -> bool:
+        """The first of those that wait is sent alone."""
+        return bool(self._suspects) and bool(self._waiting) and self._suspects.alone(self._waiting[0].event)
 
     def hopeless(self, now: float) -> bool:
         """The sub-batch in doubt is so for an hour: it is to be given up."""
@@ -131,11 +148,19 @@ class SlotOutbox(Generic[R]):
         if self._settled_at is not None and now - self._settled_at > WRITER_IDLE_MAX_S:
             self._begin_writer()
         self._last_seq += 1
-        count = min(len(self._waiting), SUB_BATCH_EVENTS_MAX)
-        entries = tuple(self._waiting.popleft() for _ in range(count))
+        entries = tuple(self._waiting.popleft() for _ in range(self._next_count()))
         self._overdue = 0
         self._doubt_since = now
         return SubBatch(next(self._ids), self._writer, self._last_seq, self.slot, entries)
+
+    def _next_count(self) -> int:
+        """Return how many of those that wait make the next sub-batch: all up to the first that is sent alone."""
+        most = min(len(self._waiting), SUB_BATCH_EVENTS_MAX)
+        if self._suspects:
+            for place, entry in enumerate(islice(self._waiting, most)):
+                if self._suspects.alone(entry.event):
+                    return max(place, 1)
+        return most
 
     def settle(self, batch_id: int, now: float) -> SubBatch[R] | None:
         """Accept a definite answer; return the sub-batch that it settles, or None if it comes late."""
@@ -171,6 +196,13 @@ class SlotOutbox(Generic[R]):
     def _begin_writer(self) -> None:
         self._writer = next(self._writers)
         self._last_seq = 0
+
+    def drop(self, unwanted: Callable[[Event], bool]) -> list[R]:
+        """Drop those of the waiting that are not wanted any more; return their receipts."""
+        dropped = [entry.receipt for entry in self._waiting if unwanted(entry.event)]
+        if dropped:
+            self._waiting = deque(entry for entry in self._waiting if not unwanted(entry.event))
+        return dropped
 
     def expire(self, now: float) -> tuple[list[R], list[R]]:
         """Return the receipts of events that were dropped, and of events in doubt whose callers waited long enough.

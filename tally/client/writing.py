@@ -1,6 +1,6 @@
 """The writing half of the routed client: callers' events into outboxes, sub-batches to shards, answers to callers.
 
-A thin driver of ``outbox``, which holds the rules.
+A thin driver of ``outbox``, which holds the rules; what becomes of events that shards died of, ``blame`` knows.
 """
 
 import itertools
@@ -11,11 +11,13 @@ from typing import Final
 import structlog
 
 from protos.tally.internal.v1 import node_pb2
+from tally.client.blame import Blame
 from tally.client.jitter import jitter
 from tally.client.outbox import SlotOutbox, SubBatch
 from tally.client.receipt import Receipt
+from tally.client.suspects import name_of
 from tally.cluster.state import ClusterState
-from tally.errors import InDoubt, Overloaded, Unavailable
+from tally.errors import InDoubt, Overloaded, SetAside, Unavailable
 from tally.event import Event
 from tally.hashing import bucket_of, slot_of
 
@@ -41,6 +43,7 @@ class Writing:
         slot_queue_events: int,
         wake: Callable[[str], bool],
         reread_map: Callable[[], None],
+        blame: Blame | None = None,
     ) -> None:
         """Start empty.
 
@@ -50,6 +53,7 @@ class Writing:
             slot_queue_events: How many may wait for one slot.
             wake: Tells a shard's link that there is something to send; False if there is no way to that shard yet.
             reread_map: Called when a shard knows a newer map.
+            blame: What is known of shards that died; None: nothing.
         """
         self._state = state
         self._queue_events = queue_events
@@ -63,14 +67,17 @@ class Writing:
         self._busy: set[int] = set()  # Slots whose outbox is not idle.
         self._ready: dict[str, dict[int, None]] = {}  # Shard -> slots with something to send, in order.
         self._slot_of_batch: dict[int, int] = {}  # Only of those in doubt.
-        self._sent_to: dict[int, str] = {}  # Slot -> the shard that was last sent its doubtful sub-batch.
+        self._sent_to: dict[int, str] = {}  # Slot -> the shard that is to answer the last attempt of its sub-batch.
+        self._blame = Blame() if blame is None else blame
 
     def add(self, events: Sequence[Event], deadline: float, receipt: Receipt) -> None:
         """Take valid events in, all or none; ``receipt`` learns what becomes of each.
 
         Raises:
             Overloaded: A queue is full; none was taken.
+            SetAside: Shards died of one of them; none was taken.
         """
+        self._blame.suspects.check(events)
         if self._events + len(events) > self._queue_events:
             raise Overloaded("the queue of events", self._queue_events)
         shape = self._state().config.shape
@@ -97,8 +104,13 @@ class Writing:
     def _outbox(self, slot: int) -> SlotOutbox[Receipt]:
         outbox = self._outboxes.get(slot)
         if outbox is None:
-            outbox = SlotOutbox(slot, events_max=self._slot_queue_events, writers=self._writers, ids=self._ids)
-            self._outboxes[slot] = outbox
+            outbox = self._outboxes[slot] = SlotOutbox(
+                slot,
+                events_max=self._slot_queue_events,
+                writers=self._writers,
+                ids=self._ids,
+                suspects=self._blame.suspects,
+            )
         return outbox
 
     def _make_ready(self, slot: int) -> None:
@@ -114,12 +126,16 @@ class Writing:
         while slots and held is not None and events < MESSAGE_EVENTS_MAX:
             slot = next(iter(slots))
             del slots[slot]
-            self._expire(self._outboxes[slot], now)
-            batch = self._outboxes[slot].next_to_send(now)
+            outbox = self._outboxes[slot]
+            self._expire(outbox, now)
+            if outbox.due(now) and self._blame.holds_back(outbox, shard, now):
+                continue
+            batch = outbox.next_to_send(now)
             if batch is not None:
                 events += len(batch.entries)
                 self._slot_of_batch[batch.id] = slot
                 self._sent_to[slot] = shard
+                self._blame.sent(batch, shard)
                 request.sub_batches.append(_to_wire(batch, held.rows[slot].epoch))
 
     def answer(self, answer: node_pb2.SubBatchAnswer, now: float) -> None:
@@ -128,16 +144,19 @@ class Writing:
         if slot is None:
             return  # A late answer to a repeated attempt.
         outbox = self._outboxes[slot]
+        for waiting in self._blame.answered(slot):
+            self._make_ready(waiting)
         match answer.outcome:
             case node_pb2.OUTCOME_OK if self._fits(outbox, answer):
                 self._settle(outbox, answer, now)
             case node_pb2.OUTCOME_OK | node_pb2.OUTCOME_CONTENT_DIFFERS | node_pb2.OUTCOME_MALFORMED:
                 self._give_up(outbox, node_pb2.Outcome.Name(answer.outcome), now)
             case node_pb2.OUTCOME_OUT_OF_ORDER if answer.epoch == self._epoch(slot):
-                self._give_up(
-                    outbox, node_pb2.Outcome.Name(answer.outcome), now
-                )  # No newer map explains it: data was given up.
+                # No newer map explains it: data was given up.
+                self._give_up(outbox, node_pb2.Outcome.Name(answer.outcome), now)
             case _:
+                self._sent_to.pop(slot, None)  # Who answers so does not count it now.
+                self._blame.refused(answer.id)
                 outbox.hold_off(answer.id, now, jitter())
                 if answer.outcome in {node_pb2.OUTCOME_NOT_OWNER, node_pb2.OUTCOME_OUT_OF_ORDER}:
                     self._reread_map()
@@ -158,7 +177,7 @@ class Writing:
         refusals = answer.refusals or bytes(len(batch.entries))
         for entry, refusal in zip(batch.entries, refusals, strict=True):
             entry.receipt.settle(refusal)
-        self._settled(batch)
+        self._settled(batch, answered=True)
 
     def _give_up(self, outbox: SlotOutbox[Receipt], reason: str, now: float) -> None:
         doubtful = outbox.in_doubt
@@ -168,10 +187,11 @@ class Writing:
         log.error("sub_batch_lost", slot=batch.slot, seq=batch.seq, events=len(batch.entries), reason=reason)
         for entry in batch.entries:
             entry.receipt.fail(InDoubt())
-        self._settled(batch)
+        self._settled(batch, answered=False)
 
-    def _settled(self, batch: SubBatch[Receipt]) -> None:
+    def _settled(self, batch: SubBatch[Receipt], *, answered: bool) -> None:
         del self._slot_of_batch[batch.id]
+        self._blame.over(batch, answered=answered)
         self._sent_to.pop(batch.slot, None)
         self._events -= len(batch.entries)
         if self._outboxes[batch.slot].idle:
@@ -189,6 +209,7 @@ class Writing:
 
     def tick(self, now: float) -> None:
         """Let time pass: deadlines, and what is to be sent again."""
+        self._blame.suspects.tick(now)
         for slot in list(self._busy):
             outbox = self._outboxes[slot]
             self._expire(outbox, now)
@@ -199,19 +220,48 @@ class Writing:
             elif outbox.due(now):
                 self._make_ready(slot)
 
-    def map_changed(self) -> None:
-        """Send what is in doubt again, to wherever the map says now."""
+    def map_changed(self, now: float) -> None:
+        """Send what is in doubt again, to wherever the map says now; unless shards died of it."""
+        self._judge(self._blame.running(self._state().alive), now)
         self._ready.clear()
         for slot in list(self._busy):
             self._outboxes[slot].send_again_now()
             self._make_ready(slot)
 
-    def link_broken(self, shard: str, now: float) -> None:
-        """Send again after a pause what the shard has not answered."""
+    def link_broken(self, shard: str, now: float, *, refused: bool) -> None:
+        """Send again after a pause what the shard has not answered; unless shards died of it.
+
+        Args:
+            shard: Whose stream broke.
+            now: The time.
+            refused: It never was one: nobody listens there.
+        """
         for slot in [slot for slot, where in self._sent_to.items() if where == shard]:
+            del self._sent_to[slot]
             doubtful = self._outboxes[slot].in_doubt
             if doubtful is not None:
+                if not refused:
+                    self._blame.left(doubtful, shard, self._state().alive.get(shard))
                 self._outboxes[slot].hold_off(doubtful.id, now, jitter())
+        self._judge(self._blame.stream_ended(shard, refused=refused), now)
+
+    def _judge(self, struck: Sequence[int], now: float) -> None:
+        """Give up those of the sub-batches struck by one death with which enough shards died."""
+        outboxes = [self._outboxes[self._slot_of_batch[batch_id]] for batch_id in struck]
+        doubtful = [(outbox, outbox.in_doubt) for outbox in outboxes if outbox.in_doubt is not None]
+        doomed = [(outbox, batch) for outbox, batch in doubtful if self._blame.is_to_be_given_up(batch)]
+        for outbox, batch in doomed:
+            aside_s = self._blame.given_up(batch, now, sure=len(doomed) == 1)
+            self._give_up(outbox, "shards died while it was in doubt there", now)
+            if aside_s is not None:
+                self._drop(outbox, name_of(batch.entries[0].event), aside_s)
+
+    def _drop(self, outbox: SlotOutbox[Receipt], name: bytes, aside_s: float) -> None:
+        """Refuse the event that was set aside to those too who wait with it."""
+        dropped = outbox.drop(lambda event: name_of(event) == name)
+        self._events -= len(dropped)
+        for receipt in dropped:
+            receipt.fail(SetAside(None, aside_s))
 
     def close(self) -> None:
         """Tell everybody who still waits that it is over."""

@@ -15,6 +15,7 @@ from tally.client.outbox import (
     SubBatch,
     backoff_s,
 )
+from tally.client.suspects import Suspects, name_of
 from tally.errors import Overloaded
 from tests.support.events import click
 
@@ -29,8 +30,9 @@ def numbered_writers() -> Iterator[bytes]:
     return (bytes([number]) * 16 for number in itertools.count(1))
 
 
-def new_outbox(events_max: int = 8) -> SlotOutbox[str]:
-    return SlotOutbox(3, events_max=events_max, writers=numbered_writers(), ids=itertools.count(1))
+def new_outbox(events_max: int = 8, suspects: Suspects | None = None) -> SlotOutbox[str]:
+    writers, ids = numbered_writers(), itertools.count(1)
+    return SlotOutbox(3, events_max=events_max, writers=writers, ids=ids, suspects=suspects)
 
 
 def add(outbox: SlotOutbox[str], *users: str, deadline: float = LATER) -> None:
@@ -87,6 +89,26 @@ def test_what_comes_while_a_sub_batch_is_in_doubt_waits_for_it() -> None:
     assert outbox.in_doubt is first
     assert receipts(outbox.settle(first.id, 0.0)) == ["ann"]
     assert receipts(send(outbox)) == ["bob"]
+
+
+def test_suspect_is_sent_alone_and_in_its_turn() -> None:
+    suspects = Suspects()
+    suspects.suspect([name_of(click("bob")), name_of(click("cat"))], 0.0)
+    outbox = new_outbox(suspects=suspects)
+    add(outbox, "ann", "ann", "bob", "cat", "ann", "bob")
+    sent: list[list[str]] = []
+    while not outbox.idle:
+        sent.append(receipts(send(outbox, ATTEMPT_S * len(sent))))
+        settle(outbox, ATTEMPT_S * len(sent))
+    assert sent == [["ann", "ann"], ["bob"], ["cat"], ["ann"], ["bob"]]
+
+
+def test_dropped_event_is_not_sent_and_the_others_keep_their_order() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann", "bob", "cat", "bob")
+    assert outbox.drop(lambda event: event == click("bob")) == ["bob", "bob"]
+    assert outbox.drop(lambda event: event == click("bob")) == []
+    assert receipts(send(outbox)) == ["ann", "cat"]
 
 
 def test_numbers_are_1_2_3() -> None:

@@ -120,7 +120,7 @@ async def test_not_owner_rereads_the_map_and_goes_to_the_new_owner_with_the_same
     new_owner = bench.other(batch.slot)
     bench.around.move(batch.slot, new_owner)
     bench.around.woken.clear()
-    bench.writing.map_changed()
+    bench.writing.map_changed(0.0)
     assert bench.around.woken == {new_owner}
     (again,) = bench.message(new_owner)
     assert again.epoch == 2
@@ -138,7 +138,7 @@ async def test_other_slots_keep_their_answers_when_one_has_moved() -> None:
     for batch in others:
         bench.writing.answer(answer_to(batch, node_pb2.OUTCOME_OK), 0.0)
     bench.around.move(moved.slot, bench.other(moved.slot))
-    bench.writing.map_changed()
+    bench.writing.map_changed(0.0)
     assert [batch.id for batch in bench.messages()] == [moved.id]
 
 
@@ -148,7 +148,7 @@ async def test_what_waits_for_the_old_owner_is_not_sent_there_any_more() -> None
     slot = slot_of_event(click("ann"), cluster_values.SMALL)
     old_owner, new_owner = bench.owner(slot), bench.other(slot)
     bench.around.move(slot, new_owner)
-    bench.writing.map_changed()
+    bench.writing.map_changed(0.0)
     assert bench.message(old_owner) == []
     (batch,) = bench.message(new_owner)
     assert (batch.seq, batch.epoch) == (1, 2)
@@ -348,7 +348,7 @@ async def test_event_waits_for_the_first_map() -> None:
     bench.writing.tick(0.0)
     assert bench.messages() == []
     bench.around.state = cluster_values.state(mapped=True)
-    bench.writing.map_changed()
+    bench.writing.map_changed(0.0)
     assert bench.sent().seq == 1
 
 
@@ -366,10 +366,10 @@ async def test_broken_link_sends_again_after_a_pause_what_was_not_answered() -> 
     bench = Bench()
     bench.record(click("ann"))
     batch = bench.sent()
-    bench.writing.link_broken(bench.other(batch.slot), 0.0)
+    bench.writing.link_broken(bench.other(batch.slot), 0.0, refused=False)
     bench.writing.tick(BACKOFF_MAX_S)
     assert bench.messages(BACKOFF_MAX_S) == [], "another link broke, not its own"
-    bench.writing.link_broken(bench.owner(batch.slot), BACKOFF_MAX_S)
+    bench.writing.link_broken(bench.owner(batch.slot), BACKOFF_MAX_S, refused=False)
     assert bench.messages(BACKOFF_MAX_S) == []
     bench.writing.tick(2 * BACKOFF_MAX_S)
     assert bench.sent(2 * BACKOFF_MAX_S) == batch
@@ -381,9 +381,9 @@ async def test_broken_link_of_the_old_owner_does_not_hold_up_the_new_one() -> No
     batch = bench.sent()
     old_owner = bench.owner(batch.slot)
     bench.around.move(batch.slot, bench.other(batch.slot))
-    bench.writing.map_changed()
+    bench.writing.map_changed(0.0)
     bench.sent()
-    bench.writing.link_broken(old_owner, 0.0)
+    bench.writing.link_broken(old_owner, 0.0, refused=False)
     bench.writing.tick(ATTEMPT_S - 0.01)
     assert bench.messages(ATTEMPT_S - 0.01) == []
     bench.writing.tick(ATTEMPT_S)

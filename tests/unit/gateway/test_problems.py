@@ -7,8 +7,8 @@ import pytest
 from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, BadStatusLine, HttpProcessingError, LineTooLong
 
 from gateway.malformed import HEADER_BYTES_MAX, TARGET_BYTES_MAX, refusal_of_error
-from gateway.problems import Refused, invalid_event, problem, refused
-from tally.errors import InvalidEvent
+from gateway.problems import Refused, invalid_event, problem, refused, set_aside
+from tally.errors import InvalidEvent, SetAside
 
 
 def test_problem_is_one_line_that_names_the_parameter() -> None:
@@ -35,6 +35,18 @@ def test_odd_name_of_a_parameter_stays_one_line() -> None:
 def test_only_unavailable_says_when_to_come_again() -> None:
     assert problem(HTTPStatus.SERVICE_UNAVAILABLE, "no").headers["Retry-After"] == "1"
     assert "Retry-After" not in problem(HTTPStatus.BAD_REQUEST, "no").headers
+
+
+def test_event_that_is_set_aside_is_unavailable_until_it_is_not_any_more() -> None:
+    response = set_aside(SetAside(0, 12.3))
+    assert isinstance(response.body, bytes)
+    assert json.loads(response.body) == {
+        "type": "about:blank",
+        "title": "Service Unavailable",
+        "status": 503,
+        "detail": "the event is set aside: shards crashed while they counted it",
+    }
+    assert response.headers["Retry-After"] == "13"
 
 
 def test_refusal_closes_the_connection() -> None:
