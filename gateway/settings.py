@@ -7,6 +7,7 @@ from tally.address import Address
 from tally.cluster.etcd import EtcdSettings
 from tally.cluster.keys import Keys
 from tally.errors import ConfigError
+from tally.monitor import door
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class GatewaySettings:
         header_timeout_s: How long a request's head may take to arrive; its body has as long again.
         idle_timeout_s: How long a connection may lie idle.
         connections: How many may be open at a time.
+        metrics: ``host:port`` to answer ``GET /metrics`` on, port 0 for a free one; None: nowhere.
     """
 
     etcd: EtcdSettings
@@ -38,6 +40,7 @@ class GatewaySettings:
     header_timeout_s: float = 10.0
     idle_timeout_s: float = 75.0
     connections: int = 10_000
+    metrics: str | None = None
 
     def __post_init__(self) -> None:
         _check("--queue-events (TALLY_QUEUE_EVENTS)", self.queue_events, 1, 1_000_000)
@@ -47,12 +50,17 @@ class GatewaySettings:
         _check("--header-timeout-s (TALLY_HEADER_TIMEOUT_S)", self.header_timeout_s, 0.1, 3600)
         _check("--idle-timeout-s (TALLY_IDLE_TIMEOUT_S)", self.idle_timeout_s, 0.1, 3600)
         _check("--connections (TALLY_CONNECTIONS)", self.connections, 1, 1_000_000)
-        _ = self.address  # Complains about ``listen``, if need be.
+        _ = self.address, self.metrics_address  # They complain, if need be.
 
     @property
     def address(self) -> Address:
         """Host and port of ``listen``."""
         return Address.parse("--listen (TALLY_LISTEN)", self.listen, port_min=0)
+
+    @property
+    def metrics_address(self) -> Address | None:
+        """Where to tell a monitor the figures of this process."""
+        return door.address_of(self.metrics)
 
 
 def _check(setting: str, value: float, least: float, most: float) -> None:

@@ -36,6 +36,7 @@ from tally.limits import raise_file_limit
 @option("--listen", default="127.0.0.1:9101", metavar="HOST:PORT", help="Where to take gRPC.")
 @option("--advertise", metavar="HOST:PORT", help="Where the others reach it. Default: --listen.")
 @option("--lease-s", type=int, default=10, help="Seconds after the last sign of life until it counts as away.")
+@option("--metrics", metavar="HOST:PORT", help="Where to answer GET /metrics, for Prometheus. Default: nowhere.")
 @option("--crash-at", hidden=True, help="For tests: end without warning at a step of a move.")
 def main(*, etcd: str | None, cluster: str, id: str | None, **settings: Any) -> None:  # noqa: A002 - the flag's name.
     """Run one shard: it joins the cluster in etcd, keeps its slots in --data, and answers over gRPC.

@@ -8,6 +8,7 @@ from tally.address import Address
 from tally.cluster.etcd import EtcdSettings
 from tally.cluster.keys import Keys, check_name
 from tally.errors import ConfigError
+from tally.monitor import door
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class ShardSettings:
         listen: ``host:port`` to listen on.
         advertise: ``host:port`` where the others reach it; None if that is ``listen``.
         lease_s: How long it counts as alive after its last sign of life.
+        metrics: ``host:port`` to answer ``GET /metrics`` on, port 0 for a free one; None: nowhere.
         crash_at: For tests: the point of a move at which the process ends without warning.
     """
 
@@ -32,6 +34,7 @@ class ShardSettings:
     listen: str = "127.0.0.1:9101"
     advertise: str | None = None
     lease_s: int = 10
+    metrics: str | None = None
     crash_at: str | None = None
 
     def __post_init__(self) -> None:
@@ -46,8 +49,14 @@ class ShardSettings:
             )
         if not 2 <= self.lease_s <= 300:
             raise ConfigError("--lease-s (TALLY_LEASE_S)", self.lease_s, "2..300")
+        _ = self.metrics_address  # Complains, if need be.
         if self.crash_at is not None and self.crash_at not in list(Point):
             raise ConfigError("--crash-at (TALLY_CRASH_AT)", self.crash_at, ", ".join(Point))
+
+    @property
+    def metrics_address(self) -> Address | None:
+        """Where to tell a monitor the figures of this process."""
+        return door.address_of(self.metrics)
 
     @property
     def address(self) -> str:
