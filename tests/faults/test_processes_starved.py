@@ -6,7 +6,7 @@ Who ends is started again, without the limit.
 import asyncio
 import resource
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -45,14 +45,15 @@ async def crowd(cluster: Cluster, name: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def limited(pid: int, what: int, to: int) -> AsyncIterator[None]:
-    """Let a process have no more than this for a while; it may end meanwhile."""
+async def limited(cluster: Cluster, name: str, what: int, to: int) -> AsyncIterator[None]:
+    """Let a process have no more than this for a while; it may end meanwhile, and another one take its place."""
+    pid = cluster.pid(name)
     before = resource.prlimit(pid, what)
     resource.prlimit(pid, what, (min(to, before[1]), before[1]))
     try:
         yield
     finally:
-        with suppress(ProcessLookupError):
+        if cluster.pid(name) == pid:
             resource.prlimit(pid, what, before)
 
 
@@ -82,10 +83,12 @@ async def test_process_without_file_descriptors_loses_nothing_and_comes_back_by_
         pid = cluster.pid(victim)
         async with supervised(cluster) as ends:
             measurement.begins(f"no descriptors for {victim}")
-            async with limited(pid, resource.RLIMIT_NOFILE, files_of(pid) + SPARE_FILES), crowd(cluster, victim):
+            most = files_of(pid) + SPARE_FILES
+            async with limited(cluster, victim, resource.RLIMIT_NOFILE, most), crowd(cluster, victim):
                 if victim != GATEWAY:
                     cluster.kill(GATEWAY)
                 await asyncio.sleep(STARVED_S)
+                assert victim in ends or files_of(pid) >= most - 1, "it had enough"
             await measurement.is_back()
             print(f"ended and started again: {dict(ends)}")  # noqa: T201
         await cluster.wait_ready()
@@ -105,7 +108,7 @@ async def test_process_without_memory_ends_or_goes_on_and_loses_nothing(
         pid = cluster.pid(victim)
         async with supervised(cluster) as ends:
             measurement.begins(f"no memory for {victim}")
-            async with limited(pid, resource.RLIMIT_AS, memory_of(pid)), crowd(cluster, victim):
+            async with limited(cluster, victim, resource.RLIMIT_AS, memory_of(pid)), crowd(cluster, victim):
                 await asyncio.sleep(STARVED_S)
             await measurement.is_back()
             print(f"ended and started again: {dict(ends)}")  # noqa: T201
