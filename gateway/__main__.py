@@ -34,6 +34,7 @@ from tally.limits import raise_file_limit
 @option("--header-timeout-s", default=GatewaySettings.header_timeout_s, help="Seconds for a request to arrive.")
 @option("--idle-timeout-s", default=GatewaySettings.idle_timeout_s, help="Seconds that a connection may lie idle.")
 @option("--connections", default=GatewaySettings.connections, help="Connections that may be open at a time.")
+@option("--metrics", metavar="HOST:PORT", help="Where to answer GET /metrics, for Prometheus. Default: nowhere.")
 def gateway(etcd: str | None, cluster: str, **others: Any) -> None:
     """Take analytics over HTTP and route them to the shards that etcd names.
 

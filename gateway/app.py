@@ -4,6 +4,7 @@ Few paths and one hot one: a dictionary of handlers, not aiohttp's router.
 """
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final
@@ -26,6 +27,7 @@ LIKELY_SECONDS_BELOW: Final = 10**11
 
 Handler = Callable[[bytes, BaseRequest], Awaitable[Response]]
 
+_METHODS: Final = frozenset({"GET", "POST"})
 _HEADERS: Final = {"Server": SERVER}
 _TEXT_HEADERS: Final = {
     "Server": SERVER,
@@ -37,16 +39,22 @@ log = structlog.get_logger()
 
 
 class App:
-    """Answers requests, one call each."""
+    """Answers requests, one call each.
+
+    Attributes:
+        backend: Who counts; may be exchanged while requests are under way.
+        answered: How many well-formed requests were answered, by method ("other" if nothing here has it) and status.
+    """
 
     def __init__(self, backend: Backend, *, body_timeout_s: float) -> None:
         """Prepare to answer.
 
         Args:
-            backend: Who counts; may be exchanged while requests are under way.
+            backend: Who counts.
             body_timeout_s: How long a request's body may take.
         """
         self.backend = backend
+        self.answered: Counter[tuple[str, int]] = Counter()
         self._body_timeout_s = body_timeout_s
         self._was_ready = False
         self._is_stopping = False
@@ -78,6 +86,7 @@ class App:
         except Exception:
             log.exception("request_failed", method=request.method)
             response = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something is wrong with this server; see its log")
+        self.answered[request.method if request.method in _METHODS else "other", response.status] += 1
         if self._is_stopping or getattr(request.protocol, "is_at_last_request", False):
             response.force_close()
         return response

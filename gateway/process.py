@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 import structlog
 
 from gateway.app import App
+from gateway.figures import GatewayCollector
 from gateway.protocol import HttpServer
 from gateway.settings import GatewaySettings
 from tally.client.client import RoutedClient
@@ -21,6 +22,7 @@ from tally.cluster.etcd import Etcd
 from tally.cluster.reader import ClusterReader
 from tally.errors import ConfigError, Unavailable
 from tally.event import Event
+from tally.monitor.process import monitored
 
 _BACKLOG: Final = 1024
 # How long to look for etcd and the cluster; less if there is a map to go on with.
@@ -62,20 +64,21 @@ async def serve(settings: GatewaySettings) -> None:
         connections=settings.connections,
     )
     stop = _stop_signal()
-    listener = await _listen(http, settings)
-    counting = asyncio.create_task(_count(settings, app), name="counting")
-    try:
-        await asyncio.wait({counting, stop}, return_when=asyncio.FIRST_COMPLETED)
-        if counting.done():
-            counting.result()  # Raises why.
-    finally:
-        log.info("stopping")
-        app.stop()
-        listener.close()
-        await finish_requests(http, settings.deadline_s + 1)
-        counting.cancel()
-        await asyncio.gather(counting, return_exceptions=True)
-        log.info("stopped")
+    async with monitored(settings.metrics_address, lambda: GatewayCollector(app.answered, lambda: http.connections)):
+        listener = await _listen(http, settings)
+        counting = asyncio.create_task(_count(settings, app), name="counting")
+        try:
+            await asyncio.wait({counting, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if counting.done():
+                counting.result()  # Raises why.
+        finally:
+            log.info("stopping")
+            app.stop()
+            listener.close()
+            await finish_requests(http, settings.deadline_s + 1)
+            counting.cancel()
+            await asyncio.gather(counting, return_exceptions=True)
+            log.info("stopped")
 
 
 def _stop_signal() -> "asyncio.Future[None]":

@@ -9,6 +9,7 @@ from tally.cluster.etcd import EtcdSettings
 from tally.cluster.keys import Keys
 from tally.cluster.resolve import parse_resolve
 from tally.errors import ConfigError
+from tally.monitor import door
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class GatewaySettings:
         header_timeout_s: How long a request's head may take to arrive; its body has as long again.
         idle_timeout_s: How long a connection may lie idle.
         connections: How many may be open at a time.
+        metrics: ``host:port`` to answer ``GET /metrics`` on, port 0 for a free one; None: nowhere.
     """
 
     etcd: EtcdSettings
@@ -42,6 +44,7 @@ class GatewaySettings:
     header_timeout_s: float = 10.0
     idle_timeout_s: float = 75.0
     connections: int = 10_000
+    metrics: str | None = None
 
     def __post_init__(self) -> None:
         _check("--queue-events (TALLY_QUEUE_EVENTS)", self.queue_events, 1, 1_000_000)
@@ -51,8 +54,7 @@ class GatewaySettings:
         _check("--header-timeout-s (TALLY_HEADER_TIMEOUT_S)", self.header_timeout_s, 0.1, 3600)
         _check("--idle-timeout-s (TALLY_IDLE_TIMEOUT_S)", self.idle_timeout_s, 0.1, 3600)
         _check("--connections (TALLY_CONNECTIONS)", self.connections, 1, 1_000_000)
-        _ = self.address  # Complains about ``listen``, if need be; the next one about ``resolve``.
-        _ = self.resolved
+        _ = self.address, self.resolved, self.metrics_address  # They complain, if need be.
 
     @property
     def address(self) -> Address:
@@ -63,6 +65,11 @@ class GatewaySettings:
     def resolved(self) -> Mapping[str, str]:
         """Shard -> ``host:port``, of ``resolve``."""
         return parse_resolve(self.resolve)
+
+    @property
+    def metrics_address(self) -> Address | None:
+        """Where to tell a monitor the figures of this process."""
+        return door.address_of(self.metrics)
 
 
 def _check(setting: str, value: float, least: float, most: float) -> None:

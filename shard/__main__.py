@@ -37,6 +37,7 @@ from tally.limits import raise_file_limit
 @option("--advertise", metavar="HOST:PORT", help="Where the others reach it. Default: --listen.")
 @option("--lease-s", type=int, default=10, help="Seconds after the last sign of life until it counts as away.")
 @resolve_option
+@option("--metrics", metavar="HOST:PORT", help="Where to answer GET /metrics, for Prometheus. Default: nowhere.")
 @option("--crash-at", hidden=True, help="For tests: end without warning at a step of a move.")
 @option("--crash-on-user", hidden=True, help="For tests: end without warning when an event of this user is counted.")
 def main(*, etcd: str | None, cluster: str, id: str | None, **settings: Any) -> None:  # noqa: A002 - the flag's name.

@@ -220,6 +220,7 @@ class Calls:
             self._drop(answer.content)
         if words.Install in kinds or words.Rename in kinds:
             how = "clone" if words.Install in kinds else "catch_up"
+            self._steps.redundancy.copy_came(whole=words.Install in kinds)
             log.info("copy_joins", slot=copy.slot, source=shard, how=how, ops=len(answer.ops or ()))
 
     def _drop(self, content: Staged | None) -> None:

@@ -28,6 +28,7 @@ from shard.op import Answer, SubBatch
 from shard.opening import founds, look_over
 from shard.passes import Passes
 from shard.points import Counts, Reached, counts_all, goes_on
+from shard.redundancy import Redundancy
 from shard.replica.replica import Replica, Role
 from shard.replica.words import Effects, Stored
 from shard.slot_copy import Arrived, Reply, SlotCopy
@@ -49,6 +50,7 @@ class Engine:
 
     Attributes:
         calls: What other shards say, and what becomes of what they are asked.
+        redundancy: How safe the slots are; whoever reads the map shows it to this, too.
     """
 
     def __init__(
@@ -90,7 +92,8 @@ class Engine:
             record, stored = found.copies.get(slot, (None, Stored()))
             self._copies.append(SlotCopy(slot, Replica(shard, stored, calls=calls, incarnations=names), record))
         self._work = work = Work()
-        self._steps = steps = Steps(outside, work, reached)
+        self.redundancy: Final = Redundancy(shard)
+        self._steps = steps = Steps(outside, work, self.redundancy, reached)
         self._passes = Passes(
             self._copies,
             steps,
@@ -218,6 +221,17 @@ class Engine:
                 clone_bytes=copy.clone_bytes,
             )
         response.disk_full = self._takes_no_copies
+        figures = self.redundancy.figures(self._steps.now())
+        response.redundancy.single_copy_slot_seconds = figures.single_copy_s
+        response.redundancy.copies_missing = figures.copies_missing
+        response.redundancy.clones = figures.clones
+        response.redundancy.catch_ups = figures.catch_ups
+        response.redundancy.terms_refused = figures.terms_refused
+
+    @property
+    def queued_events(self) -> int:
+        """How many events wait for their op, or are in one that is not committed."""
+        return self._steps.queued_events
 
     async def beside(self, call: Callable[[], Any]) -> Any:
         """Do a part of a clone for another shard, beside the worker."""

@@ -21,6 +21,7 @@ from shard.asking import Asker
 from shard.directory import DATABASE, Identity, after_look, check_identity, make_identity, read_identity
 from shard.engine import Engine
 from shard.exchange import NodeService
+from shard.figures import Figures, ShardCollector
 from shard.keys import RECORDS
 from shard.peers import Peers
 from shard.points import Point, counts_all, crash_at, crash_on_user, goes_on
@@ -34,12 +35,13 @@ from tally.client.last_words import LastWords
 from tally.cluster.config import ClusterConfig
 from tally.cluster.controller import Controller
 from tally.cluster.etcd import Etcd
-from tally.cluster.members import ControllerSeat, Member
+from tally.cluster.members import ControllerSeat, Member, Wanted
 from tally.cluster.node_calls import NodeCalls
 from tally.cluster.reader import ClusterReader
 from tally.cluster.registration import Registration
 from tally.cluster.state import ClusterState
 from tally.errors import ConfigError, StoreCorrupt, StoreFailed
+from tally.monitor.process import monitored
 
 log = structlog.get_logger()
 
@@ -80,7 +82,9 @@ async def run(settings: ShardSettings, stop: Stop) -> None:
         structlog.contextvars.bind_contextvars(process=f"shard {identity.shard}")
         store = await asyncio.to_thread(Store, settings.data / DATABASE)
         identity = look_inside(settings.data, identity, store)
-        await _Node(settings, identity, etcd, reader, store).serve(stop)
+        node = _Node(settings, identity, etcd, reader, store)
+        await stack.enter_async_context(monitored(settings.metrics_address, lambda: ShardCollector(node.figures)))
+        await node.serve(stop)
 
 
 def own_directory(settings: ShardSettings, config: ClusterConfig) -> Identity:
@@ -155,6 +159,7 @@ class _Node:
             prove_disk=lambda: self._engine.prove_disk(settings.lease_s / 2),
             ttl_s=settings.lease_s,
         )
+        self._disk_used: float | None = None
         self._service = NodeService(self._engine, reader, self._to_controller, shard)
         self._health = health.aio.HealthServicer()
         self._server = self._grpc_server()
@@ -172,6 +177,15 @@ class _Node:
         except RuntimeError as exc:
             raise ConfigError("TALLY_LISTEN", self._listen, "an address of this machine with a free port") from exc
         return server
+
+    def figures(self) -> Figures:
+        """Return what a monitor is told."""
+        return Figures(
+            self._engine.redundancy.figures(asyncio.get_running_loop().time()),
+            slots_serving=len(self._engine.serving()),
+            queued_events=self._engine.queued_events,
+            disk_used=self._disk_used,
+        )
 
     async def serve(self, stop: Stop) -> None:
         """Join the cluster, serve, hand over what others can have, leave."""
@@ -246,6 +260,7 @@ class _Node:
         while True:
             disk = await asyncio.to_thread(shutil.disk_usage, self._data)
             share = disk.used / (disk.used + disk.free)  # As df shows it: what is reserved for root does not count.
+            self._disk_used = share
             self._engine.room(takes_copies=share < COPIES_UP_TO, takes_ops=share < OPS_UP_TO)
             nearly_full = share >= COPIES_UP_TO
             if nearly_full is not was_full:
@@ -264,3 +279,6 @@ class _Node:
     def _take_map(self, state: ClusterState) -> None:
         if state.map is not None:
             self._engine.take_map(state.map)
+            active = [member for member in state.members.values() if member.wanted is Wanted.ACTIVE]
+            wanted = state.config.copies_among(len(active))
+            self._engine.redundancy.see(state.map.rows, wanted, asyncio.get_running_loop().time())

@@ -10,6 +10,7 @@ from tally.cluster.etcd import EtcdSettings
 from tally.cluster.keys import Keys, check_name
 from tally.cluster.resolve import parse_resolve
 from tally.errors import ConfigError
+from tally.monitor import door
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class ShardSettings:
         advertise: ``host:port`` where the others reach it; None if that is ``listen``.
         lease_s: How long it counts as alive after its last sign of life.
         resolve: Where this process reaches other shards, if not where etcd says: ``id=host:port,...``.
+        metrics: ``host:port`` to answer ``GET /metrics`` on, port 0 for a free one; None: nowhere.
         crash_at: For tests: the point of a move at which the process ends without warning.
         crash_on_user: For tests: a user whose events end the process without warning when it counts them.
     """
@@ -37,6 +39,7 @@ class ShardSettings:
     advertise: str | None = None
     lease_s: int = 10
     resolve: str = ""
+    metrics: str | None = None
     crash_at: str | None = None
     crash_on_user: str | None = None
 
@@ -52,9 +55,14 @@ class ShardSettings:
             )
         if not 2 <= self.lease_s <= 300:
             raise ConfigError("--lease-s (TALLY_LEASE_S)", self.lease_s, "2..300")
-        _ = self.resolved  # Complains about ``resolve``, if need be.
+        _ = self.resolved, self.metrics_address  # They complain, if need be.
         if self.crash_at is not None and self.crash_at not in list(Point):
             raise ConfigError("--crash-at (TALLY_CRASH_AT)", self.crash_at, ", ".join(Point))
+
+    @property
+    def metrics_address(self) -> Address | None:
+        """Where to tell a monitor the figures of this process."""
+        return door.address_of(self.metrics)
 
     @property
     def address(self) -> str:

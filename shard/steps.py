@@ -17,6 +17,7 @@ import structlog
 from protos.tally.internal.v1 import node_pb2
 from shard.op import Answer
 from shard.points import Point, Reached
+from shard.redundancy import Redundancy
 from shard.replica import words
 from shard.replica.words import Effects
 from shard.slot_copy import Arrived, SlotCopy, Step
@@ -68,19 +69,22 @@ class Steps:
         to_build: Slots whose rules asked for an op, in order.
         unflushed: Copies that wrote something, and what comes after the flush.
         queued_events: How many events wait for their op, or for its commit.
+        redundancy: Is told of terms that ended.
     """
 
-    def __init__(self, outside: Outside, work: Work, reached: Reached) -> None:
+    def __init__(self, outside: Outside, work: Work, redundancy: Redundancy, reached: Reached) -> None:
         """Prepare.
 
         Args:
             outside: The other shards and the controller.
             work: The worker is woken, and told of failures, by this.
+            redundancy: Adds up what a monitor is told.
             reached: Told of each step of a move.
         """
         self.to_build: dict[int, None] = {}
         self.unflushed: list[tuple[SlotCopy, Effects]] = []
         self.queued_events = 0
+        self.redundancy: Final = redundancy
         self._outside = outside
         self._work = work
         self._reached = reached
@@ -154,6 +158,8 @@ class Steps:
 
     def _term_ended(self, copy: SlotCopy) -> None:
         """Leave what was under way in doubt (rule 14)."""
+        if copy.term is not None:
+            self.redundancy.term_ended(of=copy.term.row, known=copy.replica.row)
         copy.term = copy.replica.term
         if copy.term is not None:
             self._reached(Point.TERM_BEGUN)

@@ -7,7 +7,7 @@ from typing import Final
 
 from tally.cluster.progress import placed, progress
 from tally.cluster.state import ClusterState
-from tally.command.shards import Answers
+from tally.command.shards import Answers, Redundancy
 from tally.command.slot_list import compressed, named_slots
 from tally.command.tables import table
 
@@ -27,6 +27,7 @@ class ShardReport:
         serving: How many of these it serves now, as it says itself; 0 if it does not answer.
         copies: How many slots it keeps in sync, as the map says.
         joining: How many it is getting a copy of.
+        redundancy: How safe the slots are of which it is primary, as it says itself; None if it does not answer.
     """
 
     id: str
@@ -37,6 +38,7 @@ class ShardReport:
     serving: int
     copies: int
     joining: int
+    redundancy: Redundancy | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def status_report(state: ClusterState, answers: Answers) -> StatusReport:
     found, place = progress(state), placed(state)
     shards = []
     for shard, one in found.shards.items():
-        member = state.members.get(shard)
+        member, answer = state.members.get(shard), answers.get(shard)
         shards.append(
             ShardReport(
                 id=shard,
@@ -96,6 +98,7 @@ def status_report(state: ClusterState, answers: Answers) -> StatusReport:
                 serving=served[shard],
                 copies=one.copies,
                 joining=one.joining,
+                redundancy=answer.redundancy if answer else None,
             )
         )
     slots = state.config.shape.slots
@@ -151,7 +154,7 @@ def render_table(report: StatusReport) -> str:
     if not report.map:
         return "\n".join([*lines, f"slots: {report.slots}, not shared out yet: too few shards so far"])
     lines.append(f"slots: {report.slots_serving} of {report.slots} are served")
-    return "\n".join([*lines, _copies(report), *_in_need(report)])
+    return "\n".join([*lines, _copies(report), *_on_a_single_copy(report), *_in_need(report)])
 
 
 def _copies(report: StatusReport) -> str:
@@ -167,6 +170,16 @@ def _copies(report: StatusReport) -> str:
     if report.moves:
         parts.append(f"{report.moves} joining now")
     return f"copies: {', '.join(parts)}"
+
+
+def _on_a_single_copy(report: StatusReport) -> list[str]:
+    """Say for how long slots had one copy although more are wanted; nothing if none had."""
+    seconds = {one.id: one.redundancy.single_copy_s for one in report.shards if one.redundancy is not None}
+    worst = max(seconds, key=seconds.__getitem__, default="")
+    if not worst or not seconds[worst]:
+        return []
+    whole = f"for {sum(seconds.values()):.1f} slot-seconds since the shards started"
+    return [f"on a single copy: {whole}, most of it on {worst} ({seconds[worst]:.1f})"]
 
 
 def _in_need(report: StatusReport) -> list[str]:

@@ -46,6 +46,24 @@ class HeldCopy(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Redundancy:
+    """How safe the slots are that a shard is primary of, as it says; sums begin with its process.
+
+    Attributes:
+        single_copy_s: For how long they were on a single copy, in slot-seconds: two slots for a second are 2.
+        copies_missing: How many copies they have less than wanted now, over all.
+        clones, catch_ups: How many copies came to this shard whole, and how many by the ops that they had missed.
+        terms_refused: How many of its terms another copy ended that knew a higher epoch before the map here did.
+    """
+
+    single_copy_s: float = 0.0
+    copies_missing: int = 0
+    clones: int = 0
+    catch_ups: int = 0
+    terms_refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ShardAnswer:
     """What a shard says of itself.
 
@@ -54,12 +72,14 @@ class ShardAnswer:
         copies: Slot -> the copy that is there, whether the map names it or not.
         disk_full: It takes no new copies.
         stopping: It is about to end.
+        redundancy: How safe its slots are.
     """
 
     serving: Mapping[int, int] = field(default_factory=dict)
     copies: Mapping[int, HeldCopy] = field(default_factory=dict)
     disk_full: bool = False
     stopping: bool = False
+    redundancy: Redundancy = Redundancy()
 
 
 Answers = Mapping[str, ShardAnswer | None]
@@ -102,6 +122,13 @@ def answer_of(status: node_pb2.StatusResponse) -> ShardAnswer:
         },
         disk_full=status.disk_full,
         stopping=status.stopping,
+        redundancy=Redundancy(
+            single_copy_s=status.redundancy.single_copy_slot_seconds,
+            copies_missing=status.redundancy.copies_missing,
+            clones=status.redundancy.clones,
+            catch_ups=status.redundancy.catch_ups,
+            terms_refused=status.redundancy.terms_refused,
+        ),
     )
 
 

@@ -23,12 +23,15 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
     those of them that it serves now: each shard is asked, and one that does not answer within a second serves none.
     COPIES are all slots that it keeps in sync, JOINING those that it is getting a copy of.
 
-    Below: how many copies are missing or on their way, which slots take no writes because too few copies are in sync,
-    and which have no live copy at all, with what to do about it.
+    Below: how many copies are missing or on their way, for how long slots were on a single copy (each slot counts its
+    own seconds, from the start of the shard that is its primary), which slots take no writes because too few copies are
+    in sync, and which have no live copy at all, with what to do about it.
 
     \b
     JSON: {"shards": [{"id": "s1", "address": "127.0.0.1:9101", "wanted": "active", "alive": true, "slots": 86,
-                 "serving": 86, "copies": 171, "joining": 2}, ...],
+                 "serving": 86, "copies": 171, "joining": 2, "redundancy": null if it does not answer, or
+                 {"single_copy_s": slot-seconds on one copy although more are wanted, "copies_missing": 0,
+                  "clones": 0, "catch_ups": 86, "terms_refused": 0}: all since its process began}, ...],
            "controller": "s1" or null, "slots": 256, "map": whether the slots are shared out,
            "slots_serving": 256, "all_serve": whether each slot is served by its primary,
            "copies": 3, "min_copies": 2: as `tally config` shows them,

@@ -16,7 +16,7 @@ from shard.engine import Engine
 from shard.hour_parts import PartOfHour, Question
 from shard.keys import cell_key
 from shard.op import Answer, SubBatch
-from shard.replica.words import Message
+from shard.replica.words import Heads, Message
 from shard.store import Changes, Store
 from tally.client.counts import HourCounts
 from tally.cluster.rows import Change, Request
@@ -479,3 +479,16 @@ async def test_disk_that_does_not_flush_is_not_proved(tmp_path: Path) -> None:
         assert not proving.done()
         node.store.release()
         await asyncio.wait_for(proving, PATIENT_S)
+
+
+async def test_term_that_another_copy_ends_is_told_as_refused_and_one_that_the_map_ends_is_not(tmp_path: Path) -> None:
+    status = node_pb2.StatusResponse()
+    async with bench(tmp_path, a_map()) as node:
+        await node.serve(a_map(epoch=2))
+        node.engine.status(status)
+        assert status.redundancy.terms_refused == 0
+        answered: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        node.engine.calls.asked("s1", SLOT, Heads(3), answered.set_result)
+        await answered
+        node.engine.status(status)
+        assert status.redundancy.terms_refused == 1

@@ -24,11 +24,11 @@ async def start(*arguments: str) -> Process:
     return await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway", *arguments, stdout=PIPE, stderr=PIPE)
 
 
-async def listening_port(process: Process) -> int:
+async def listening_port(process: Process, event: str = "listening") -> int:
     assert process.stderr is not None
     while line := await process.stderr.readline():
         told = json.loads(line)
-        if told["event"] == "listening":
+        if told["event"] == event:
             return int(told["address"].rsplit(":", 1)[1])
     raise AssertionError("the gateway did not start")
 
@@ -50,6 +50,24 @@ async def test_gateway_without_a_cluster_is_healthy_but_not_ready(number: signal
 
     process = await start("--etcd", NOWHERE, "--listen", f"127.0.0.1:{port}")  # The same port, at once.
     assert await listening_port(process) == port
+    process.terminate()
+    await process.communicate()
+
+
+async def test_metrics_tell_how_requests_were_answered() -> None:
+    process = await start("--etcd", NOWHERE, "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0")
+    metrics = await listening_port(process, "metrics_listening")
+    async with await RawClient.connect(await listening_port(process)) as client:
+        await client.ask("POST", GOOD)
+        await client.ask("POST", GOOD)
+        await client.ask("GET", "/healthz")
+        await client.ask("DELETE", "/analytics")
+        async with await RawClient.connect(metrics) as monitor:
+            lines = (await monitor.ask("GET", "/metrics")).body.decode().splitlines()
+    assert 'tally_http_requests_total{method="POST",status="503"} 2.0' in lines
+    assert 'tally_http_requests_total{method="GET",status="200"} 1.0' in lines
+    assert 'tally_http_requests_total{method="other",status="405"} 1.0' in lines
+    assert "tally_http_connections 1.0" in lines
     process.terminate()
     await process.communicate()
 

@@ -14,7 +14,7 @@ from tally.cluster.state import ClusterState
 from tally.command.cluster import Refused, Seen, UnknownShard
 from tally.command.give_up import change
 from tally.command.losses import Loss, describe_cost, emptied, losses
-from tally.command.shards import HeldCopy, ShardAnswer, answer_of
+from tally.command.shards import HeldCopy, Redundancy, ShardAnswer, answer_of
 from tests.support import cluster_values
 
 KEYS = Keys("one")
@@ -86,11 +86,15 @@ def test_an_older_copy_that_waits_to_catch_up_is_complete() -> None:
             node_pb2.CopyStatus(slot=1, joining=True, clone_bytes=77),
         ],
         disk_full=True,
+        redundancy=node_pb2.RedundancyStatus(
+            single_copy_slot_seconds=1.5, copies_missing=2, clones=3, catch_ups=4, terms_refused=5
+        ),
     )
     assert answer_of(status) == ShardAnswer(
         serving={2: 5},
         copies={0: HeldCopy("00" * 16, 9), 1: HeldCopy("", 0, complete=False, clone_bytes=77)},
         disk_full=True,
+        redundancy=Redundancy(single_copy_s=1.5, copies_missing=2, clones=3, catch_ups=4, terms_refused=5),
     )
 
 

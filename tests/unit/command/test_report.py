@@ -9,7 +9,7 @@ from tally.cluster.members import ControllerSeat, Wanted
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
 from tally.command.report import render_json, render_table, status_report
-from tally.command.shards import Answers, ShardAnswer
+from tally.command.shards import Answers, Redundancy, ShardAnswer
 from tests.support import cluster_values
 
 # What the shards say when all is well; the map's epochs are 1.
@@ -120,7 +120,18 @@ def test_json_has_the_documented_fields() -> None:
         "serving": 2,
         "copies": 2,
         "joining": 0,
+        "redundancy": {"single_copy_s": 0.0, "copies_missing": 0, "clones": 0, "catch_ups": 0, "terms_refused": 0},
     }
+    (silent,) = json.loads(render_json(status_report(cluster(), {**ALL, "s2": None})))["shards"][2:]
+    assert silent["redundancy"] is None
+
+
+def test_time_on_a_single_copy_is_told_if_there_was_any() -> None:
+    one = ShardAnswer({2: 1, 5: 1}, redundancy=Redundancy(single_copy_s=2.25))
+    two = ShardAnswer({0: 1, 3: 1, 6: 1}, redundancy=Redundancy(single_copy_s=40.0))
+    text = render_table(status_report(cluster(), {"s0": one, "s1": two, "s2": None}))
+    told = "on a single copy: for 42.2 slot-seconds since the shards started, most of it on s1 (40.0)"
+    assert text.splitlines()[-1] == told
 
 
 def test_the_table_is_plain_text() -> None:

@@ -27,6 +27,7 @@ def settings(**more: Any) -> ShardSettings:
             "--advertise (TALLY_ADVERTISE) must be given: host:port that others reach, when listening on 0.0.0.0:80",
         ),
         ({"resolve": "s2"}, "--resolve (TALLY_RESOLVE) is 's2'; allowed: "),
+        ({"metrics": "9401"}, "--metrics (TALLY_METRICS) is '9401'; allowed: "),
         ({"lease_s": 1}, "--lease-s (TALLY_LEASE_S) is 1; allowed: 2..300"),
     ],
 )

@@ -354,6 +354,7 @@ class StatusResponse(_message.Message):
     COPIES_FIELD_NUMBER: _builtins.int
     DISK_FULL_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
+    REDUNDANCY_FIELD_NUMBER: _builtins.int
     shard: _builtins.str
     disk_full: _builtins.bool
     """It takes no new copies: 85 % of the disk are used."""
@@ -369,6 +370,8 @@ class StatusResponse(_message.Message):
     def copies(self) -> _containers.RepeatedCompositeFieldContainer[Global___CopyStatus]:
         """Every copy that is here, whether the map names it or not; by slot."""
 
+    @_builtins.property
+    def redundancy(self) -> Global___RedundancyStatus: ...
     def __init__(
         self,
         *,
@@ -378,14 +381,52 @@ class StatusResponse(_message.Message):
         copies: _abc.Iterable[Global___CopyStatus] | None = ...,
         disk_full: _builtins.bool = ...,
         stopping: _builtins.bool = ...,
+        redundancy: Global___RedundancyStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["redundancy", b"redundancy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "disk_full", b"disk_full", "epochs", b"epochs", "shard", b"shard", "slots", b"slots", "stopping", b"stopping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "disk_full", b"disk_full", "epochs", b"epochs", "redundancy", b"redundancy", "shard", b"shard", "slots", b"slots", "stopping", b"stopping"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StatusResponse: _TypeAlias = StatusResponse  # noqa: Y015
+
+@_typing.final
+class RedundancyStatus(_message.Message):
+    """How safe the slots are that this shard is primary of, as the map says that it knows. Sums begin with its process."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINGLE_COPY_SLOT_SECONDS_FIELD_NUMBER: _builtins.int
+    COPIES_MISSING_FIELD_NUMBER: _builtins.int
+    CLONES_FIELD_NUMBER: _builtins.int
+    CATCH_UPS_FIELD_NUMBER: _builtins.int
+    TERMS_REFUSED_FIELD_NUMBER: _builtins.int
+    single_copy_slot_seconds: _builtins.float
+    """For how long slots were on a single copy although more are wanted: two slots for a second are 2."""
+    copies_missing: _builtins.int
+    """Wanted but not in sync at present, over these slots."""
+    clones: _builtins.int
+    """Copies that came to this shard: whole, or by the ops that they had missed."""
+    catch_ups: _builtins.int
+    terms_refused: _builtins.int
+    """Terms of this shard that ended because another copy knew a higher epoch before the map here did."""
+    def __init__(
+        self,
+        *,
+        single_copy_slot_seconds: _builtins.float = ...,
+        copies_missing: _builtins.int = ...,
+        clones: _builtins.int = ...,
+        catch_ups: _builtins.int = ...,
+        terms_refused: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catch_ups", b"catch_ups", "clones", b"clones", "copies_missing", b"copies_missing", "single_copy_slot_seconds", b"single_copy_slot_seconds", "terms_refused", b"terms_refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedundancyStatus: _TypeAlias = RedundancyStatus  # noqa: Y015
 
 @_typing.final
 class CopyStatus(_message.Message):

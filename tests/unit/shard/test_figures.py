@@ -1,0 +1,49 @@
+"""What a monitor reads of a shard: names that stay, and a text that says what each number means."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from shard.figures import Figures, ShardCollector
+from shard.redundancy import RedundancyFigures
+
+FIGURES = Figures(
+    RedundancyFigures(slots_primary=86, single_copy_s=12.5, copies_missing=3, clones=4, catch_ups=5, terms_refused=6),
+    slots_serving=85,
+    queued_events=7,
+    disk_used=0.25,
+)
+
+
+def page(figures: Figures) -> str:
+    registry = CollectorRegistry()
+    registry.register(ShardCollector(lambda: figures))
+    return generate_latest(registry).decode()
+
+
+def told(figures: Figures) -> Iterator[tuple[str, float]]:
+    for family in text_string_to_metric_families(page(figures)):
+        assert family.documentation, family.name
+        for sample in family.samples:
+            assert not sample.labels
+            yield sample.name, sample.value
+
+
+def test_each_figure_has_its_name() -> None:
+    assert dict(told(FIGURES)) == {
+        "tally_slot_seconds_on_single_copy_total": 12.5,
+        "tally_copies_missing": 3,
+        "tally_clones_total": 4,
+        "tally_catch_ups_total": 5,
+        "tally_terms_refused_total": 6,
+        "tally_slots_primary": 86,
+        "tally_slots_serving": 85,
+        "tally_queued_events": 7,
+        "tally_disk_used_ratio": 0.25,
+    }
+
+
+def test_a_disk_that_nobody_has_looked_at_is_not_told_as_empty() -> None:
+    assert "tally_disk_used_ratio" not in dict(told(FIGURES._replace(disk_used=None)))
