@@ -15,7 +15,7 @@ import aiohttp
 
 from tally.command.machine.children import before_exec
 from tests.support import commands
-from tests.support.etcd import EtcdServer, free_ports
+from tests.support.etcd import EtcdMembers, EtcdServer, free_ports
 
 GATEWAY: Final = "gateway"
 _READY_S: Final = 60.0
@@ -47,6 +47,7 @@ class Cluster:
         env: Mapping[str, Mapping[str, str]] | None = None,
         data: Mapping[str, Path] | None = None,
         etcd_by: Mapping[str, str] | None = None,
+        etcd: EtcdServer | EtcdMembers | None = None,
     ) -> None:
         """Prepare.
 
@@ -63,8 +64,9 @@ class Cluster:
             env: Process -> variables that it gets beside what it inherits, at each start.
             data: Shard -> its data directory, if not below ``directory``.
             etcd_by: Process -> ``host:port`` by which it reaches etcd, if not directly.
+            etcd: Not begun yet; None: one etcd as it comes.
         """
-        self.etcd = EtcdServer()
+        self.etcd = etcd or EtcdServer()
         self.name = cluster
         self.shards = [f"s{number}" for number in range(1, shards + 1)]
         self._directory = directory

@@ -1,6 +1,7 @@
 """A real etcd for a test: on free ports, in a directory of its own, gone without a trace afterwards."""
 
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -18,14 +19,21 @@ from tally.cluster.local_etcd import etcd_command, find_etcd
 _ATTEMPTS: Final = 3
 _START_S: Final = 20.0
 _STOP_S: Final = 10.0
+_CONTROL_S: Final = 30.0
 
 
 class EtcdServer:
     """One etcd process. ``with EtcdServer() as etcd:`` or ``async with``; its data live until the block ends."""
 
-    def __init__(self, *, tls: bool = False) -> None:
-        """Prepare one; with ``tls`` it makes itself a certificate, and takes no other clients."""
+    def __init__(self, *, tls: bool = False, quota_bytes: int | None = None) -> None:
+        """Prepare one.
+
+        Args:
+            tls: It makes itself a certificate, and takes no other clients.
+            quota_bytes: How large its database may become; None: as large as etcd's own default, 2 GiB.
+        """
         self._tls = tls
+        self._options = [f"--quota-backend-bytes={quota_bytes}"] if quota_bytes else []
         self._directory = Path(tempfile.mkdtemp(prefix="tally-etcd-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._client_port, self._peer_port = free_ports(2)
@@ -66,16 +74,31 @@ class EtcdServer:
         """What to trust, with ``tls``: etcd's own certificate."""
         return self._directory / "data" / "fixtures" / "client" / "cert.pem"
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
+
     def start(self) -> None:
         """Start it, on the data that it left if it ran before, and wait until it answers."""
+        self.launch()
+        self.wait_healthy()
+
+    def launch(self) -> None:
+        """Start it, and do not wait for it."""
         assert self._process is None
         command = etcd_command(find_etcd(), self._directory / "data", self._client_port, self._peer_port)
         command.append("--unsafe-no-fsync")  # Quicker; a killed process loses nothing by it, only a dead machine.
+        command += self._options
         if self._tls:
             plain, secure = f"http://{self.endpoint}", f"https://{self.endpoint}"
             command = [part.replace(plain, secure) for part in command] + ["--auto-tls"]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def wait_healthy(self) -> None:
+        """Wait until it answers, as a member of what may be several."""
+        assert self._process is not None
         end = time.monotonic() + _START_S
         while not self._healthy():
             if self._process.poll() is not None or time.monotonic() > end:
@@ -90,10 +113,13 @@ class EtcdServer:
             process.kill()
             process.wait(_STOP_S)
 
-    def control(self, *arguments: str) -> None:
-        """Do what an operator does, with the etcdctl beside etcd."""
-        command = [str(find_etcd().with_name("etcdctl")), f"--endpoints={self.endpoint}", *arguments]
-        subprocess.run(command, check=True, capture_output=True, timeout=_STOP_S)
+    def control(self, *arguments: str) -> str:
+        """Do what an operator does, with the etcdctl beside etcd; return what it prints.
+
+        Raises:
+            EtcdctlFailed: It was refused, or not answered.
+        """
+        return _etcdctl(self.endpoint, *arguments)
 
     def freeze(self) -> None:
         """Stop its clock: connections stay open, nothing is answered."""
@@ -122,6 +148,121 @@ class EtcdServer:
             return False
         finally:
             connection.close()
+
+
+class _Member(EtcdServer):
+    """One of several that are one etcd."""
+
+    def join(self, name: str, peers: str) -> None:
+        """Note who it is, and who all are, as etcd's ``--initial-cluster`` says it."""
+        self._options = [f"--name={name}", f"--initial-cluster={peers}"]  # The last word of an option counts.
+
+    @property
+    def peer_url(self) -> str:
+        """Where the others reach it."""
+        return f"http://127.0.0.1:{self._peer_port}"
+
+
+class EtcdMembers:
+    """Three etcd processes that are one etcd, with the surface of ``EtcdServer``: it stops and freezes all of them."""
+
+    def __init__(self) -> None:
+        """Prepare them."""
+        self._members = _members()
+
+    def __enter__(self) -> Self:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                self.start()
+            except RuntimeError:  # As with one.
+                self.__exit__(None, None, None)
+                self._members = _members()
+            else:
+                return self
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for member in self._members:
+            member.__exit__(kind, error, trace)
+
+    @property
+    def endpoint(self) -> str:
+        """All of them, as ``--etcd`` takes them."""
+        return ",".join(self.endpoints)
+
+    @property
+    def endpoints(self) -> list[str]:
+        """``host:port`` of each; they stay the same."""
+        return [member.endpoint for member in self._members]
+
+    def start(self) -> None:
+        """Start those that do not run, and wait until each has found a leader."""
+        begun = [member for member in self._members if not member.runs]
+        try:
+            for member in begun:
+                member.launch()
+            for member in begun:
+                member.wait_healthy()
+        except RuntimeError:
+            self.stop()
+            raise
+
+    def stop(self, *which: int) -> None:
+        """Kill these, or all."""
+        for number in which or range(len(self._members)):
+            self._members[number].stop()
+
+    def freeze(self, *which: int) -> None:
+        """Stop the clock of these, or of all."""
+        for number in which or range(len(self._members)):
+            self._members[number].freeze()
+
+    def thaw(self, *which: int) -> None:
+        """Let these, or all, go on."""
+        for number in which or range(len(self._members)):
+            self._members[number].thaw()
+
+    def leader(self) -> int:
+        """Return which of them leads.
+
+        Raises:
+            EtcdctlFailed: One does not answer.
+        """
+        said = json.loads(self.control("endpoint", "status", "--write-out=json"))
+        (leader,) = (one["Endpoint"] for one in said if one["Status"]["leader"] == one["Status"]["header"]["member_id"])
+        return self.endpoints.index(leader)
+
+    def control(self, *arguments: str) -> str:
+        """Do what an operator does, with the etcdctl beside etcd, given all endpoints; return what it prints.
+
+        Raises:
+            EtcdctlFailed: It was refused, or not answered.
+        """
+        return _etcdctl(self.endpoint, *arguments)
+
+
+class EtcdctlFailed(Exception):
+    """What etcdctl said."""
+
+
+def _members() -> list[_Member]:
+    """Return three that know of each other."""
+    members = [_Member() for _ in range(3)]
+    peers = ",".join(f"m{number}={member.peer_url}" for number, member in enumerate(members))
+    for number, member in enumerate(members):
+        member.join(f"m{number}", peers)
+    return members
+
+
+def _etcdctl(endpoints: str, *arguments: str) -> str:
+    command = [str(find_etcd().with_name("etcdctl")), f"--endpoints={endpoints}", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_CONTROL_S)
+    if done.returncode != 0:
+        raise EtcdctlFailed(done.stderr)
+    return done.stdout
 
 
 def free_ports(count: int) -> list[int]:
