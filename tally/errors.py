@@ -106,6 +106,15 @@ class EtcdUnavailable(TallyError):
         return f"etcd does not answer at {self.endpoints} ({self.reason})"
 
 
+class EtcdFull(EtcdUnavailable):
+    """etcd has used up its quota: it is read, and leases are renewed, but nothing is written until there is room."""
+
+    def __str__(self) -> str:
+        return (
+            f"etcd is full at {self.endpoints} ({self.reason}): compact and defragment it, then: etcdctl alarm disarm"
+        )
+
+
 class EtcdRefused(TallyError):
     """etcd answered with an error that a repetition does not cure, such as a wrong password."""
 

@@ -9,7 +9,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -29,7 +29,7 @@ from tally.cluster.etcd_words import (
     parse_endpoints,
 )
 from tally.cluster.state import KeyValue
-from tally.errors import ConfigError, EtcdRefused, EtcdUnavailable, LeaseGone
+from tally.errors import ConfigError, EtcdFull, EtcdRefused, EtcdUnavailable, LeaseGone
 
 __all__ = [
     "Committed",
@@ -76,6 +76,11 @@ _REFUSALS: Final = frozenset(
 _STALE_TOKEN: Final = ("invalid auth token", "revision of auth store is old", "user name is empty")
 _AUTH_IS_OFF: Final = "authentication is not enabled"
 _LEASE_GONE: Final = "requested lease not found"
+_NO_CONNECTION: Final = "no connection"
+_FULL: Final = "database space exceeded"
+# Else a member that has lost the others keeps us waiting until the deadline, instead of sending us to the next one.
+_ONLY_WITH_LEADER: Final = ("hasleader", "true")
+_ALARMS: Final = {1: "NOSPACE", 2: "CORRUPT"}  # The stubs know the first one only.
 
 
 class _Node:
@@ -89,6 +94,7 @@ class _Node:
         self.kv: Any = rpc.KVStub(self.channel)
         self.lease: Any = rpc.LeaseStub(self.channel)
         self.auth: Any = rpc.AuthStub(self.channel)
+        self.maintenance: Any = rpc.MaintenanceStub(self.channel)
 
     async def connected(self) -> bool:
         """Wait until it is known whether the endpoint takes connections; True if it does."""
@@ -104,7 +110,8 @@ class _Node:
 class Etcd:
     """A connection to etcd. Belongs to one event loop; all methods may run at the same time.
 
-    All of them raise ``EtcdUnavailable`` if no endpoint answers, ``EtcdRefused`` if one refuses for good.
+    All of them raise ``EtcdUnavailable`` if no endpoint answers, ``EtcdRefused`` if one refuses for good. Those that
+    write raise ``EtcdFull`` if etcd takes nothing more.
     """
 
     def __init__(self, settings: EtcdSettings, *, timeout_s: float = 2.0) -> None:
@@ -175,6 +182,12 @@ class Etcd:
         except LeaseGone:
             return
 
+    async def alarms(self) -> tuple[str, ...]:
+        """Return the alarms that stand in etcd, such as NOSPACE, sorted; each once, whichever members it is of."""
+        request = rpc.AlarmRequest(action=rpc.AlarmRequest.GET, alarm=0)
+        answer = await self._ask(lambda node: node.maintenance.Alarm(request, **self._terms()))
+        return tuple(sorted({_ALARMS.get(one.alarm, str(one.alarm)) for one in answer.alarms}))
+
     async def close(self) -> None:
         """Close all connections; call it when nothing is under way any more."""
         for task in self._given_up:
@@ -195,18 +208,21 @@ class Etcd:
     async def _ask(self, question: Callable[[_Node], Awaitable[T]], *, repeatable: bool = True) -> T:
         """Ask the endpoints in turn, beginning with the one that answered last."""
         targets = self._settings.targets
-        first, failure, reason = self._first, None, ""
+        first, failure = self._first, None
+        reasons: dict[str, str] = {}
         for at in ((first + step) % len(targets) for step in range(len(targets))):
             node = self._node(targets[at])
             if not repeatable and not await self._connected(node):
-                reason = "no connection"
+                reasons[targets[at]] = _NO_CONNECTION
                 continue
             try:
                 answer = await self._with_token(node, question)
             except grpc.aio.AioRpcError as exc:
                 if exc.code() in _REFUSALS:
                     raise _refused(exc) from exc
-                failure, reason = exc, f"{exc.code().name}: {exc.details()}"
+                if _says(exc, _FULL):  # Of all members: nothing was done, and the next one would say the same.
+                    raise EtcdFull(",".join(targets), _reason(exc)) from exc
+                failure, reasons[targets[at]] = exc, _reason(exc)
                 self._first = (at + 1) % len(targets)
                 if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                     self._give_up(targets[at], node)
@@ -215,7 +231,7 @@ class Etcd:
             else:
                 self._first = at
                 return answer
-        raise EtcdUnavailable(",".join(targets), reason) from failure
+        raise EtcdUnavailable(",".join(targets), _summed_up(targets, reasons)) from failure
 
     def _give_up(self, target: str, node: _Node) -> None:
         """Connect anew for the next question: a connection without an answer may be dead, and pings are rare."""
@@ -263,7 +279,8 @@ class Etcd:
 
     def _terms(self) -> dict[str, Any]:
         """What goes with every message, as of now."""
-        return {"timeout": self._timeout_s, "metadata": (("token", self._token),) if self._token else None}
+        token = (("token", self._token),) if self._token else ()
+        return {"timeout": self._timeout_s, "metadata": (_ONLY_WITH_LEADER, *token)}
 
     def _node(self, target: str) -> _Node:
         """Return the connection to an endpoint; made when it is needed, because a channel belongs to a running loop."""
@@ -323,6 +340,22 @@ def _refused(exc: grpc.aio.AioRpcError) -> EtcdRefused:
     """Return our error for a definite no."""
     reason = exc.details() or exc.code().name
     return LeaseGone(reason) if _says(exc, _LEASE_GONE) else EtcdRefused(reason)
+
+
+def _reason(exc: grpc.aio.AioRpcError) -> str:
+    """Return what an operator needs to know of a failure."""
+    if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "no answer in time"
+    if _says(exc, "failed to connect to all addresses"):
+        return _NO_CONNECTION
+    return exc.details() or exc.code().name
+
+
+def _summed_up(targets: Sequence[str], reasons: Mapping[str, str]) -> str:
+    """Return why none gave an answer; of a single one without its name."""
+    if len(targets) == 1:
+        return reasons[targets[0]]
+    return "; ".join(f"{target}: {reasons[target]}" for target in targets if target in reasons)
 
 
 def _says(exc: grpc.aio.AioRpcError, *texts: str) -> bool:

@@ -2,7 +2,7 @@
 
 import structlog
 
-from tally.errors import EtcdUnavailable, TallyError
+from tally.errors import EtcdFull, EtcdUnavailable, TallyError
 
 log = structlog.get_logger()
 
@@ -18,7 +18,8 @@ class Trouble:
     def met(self, error: TallyError) -> None:
         """Note that ``error`` came up; log it unless it was the last that did."""
         # Each attempt on an etcd that is away fails in its own words.
-        met = "etcd is away" if isinstance(error, EtcdUnavailable) else str(error)
+        away = isinstance(error, EtcdUnavailable) and not isinstance(error, EtcdFull)
+        met = "etcd is away" if away else str(error)
         if met != self._met:
             self._met = met
             log.warning("trouble_begun", where=self._where, error=type(error).__name__, reason=str(error))

@@ -58,6 +58,7 @@ class StatusReport:
         copies_at_place, copies_to_be: How many copies are where they are to be, of how many; None if that is not known.
         not_writable: Slots that take no writes, for too few copies are in sync.
         without_live_copy: Slots of whose in-sync copies none is on a shard that is alive.
+        etcd_alarms: Which stand in etcd, such as NOSPACE.
     """
 
     shards: tuple[ShardReport, ...]
@@ -74,14 +75,16 @@ class StatusReport:
     copies_to_be: int | None
     not_writable: tuple[int, ...]
     without_live_copy: tuple[int, ...]
+    etcd_alarms: tuple[str, ...]
 
 
-def status_report(state: ClusterState, answers: Answers) -> StatusReport:
+def status_report(state: ClusterState, answers: Answers, etcd_alarms: tuple[str, ...] = ()) -> StatusReport:
     """Sum up what etcd says, and what the shards say of themselves.
 
     Args:
         state: Who should serve what.
         answers: Of all members.
+        etcd_alarms: As etcd names them.
     """
     served = _served(state, answers)
     found, place = progress(state), placed(state)
@@ -117,6 +120,7 @@ def status_report(state: ClusterState, answers: Answers) -> StatusReport:
         copies_to_be=place.to_be if place else None,
         not_writable=found.not_writable,
         without_live_copy=found.without_live_copy,
+        etcd_alarms=etcd_alarms,
     )
 
 
@@ -152,9 +156,11 @@ def render_table(report: StatusReport) -> str:
     ]
     lines = [table(headings, rows), "", f"controller: {report.controller or 'none'}"]
     if not report.map:
-        return "\n".join([*lines, f"slots: {report.slots}, not shared out yet: too few shards so far"])
+        lines.append(f"slots: {report.slots}, not shared out yet: too few shards so far")
+        return "\n".join([*lines, *_alarms(report)])
     lines.append(f"slots: {report.slots_serving} of {report.slots} are served")
-    return "\n".join([*lines, _copies(report), *_on_a_single_copy(report), *_in_need(report)])
+    in_need = (*_on_a_single_copy(report), *_in_need(report), *_alarms(report))
+    return "\n".join([*lines, _copies(report), *in_need])
 
 
 def _copies(report: StatusReport) -> str:
@@ -180,6 +186,18 @@ def _on_a_single_copy(report: StatusReport) -> list[str]:
         return []
     whole = f"for {sum(seconds.values()):.1f} slot-seconds since the shards started"
     return [f"on a single copy: {whole}, most of it on {worst} ({seconds[worst]:.1f})"]
+
+
+def _alarms(report: StatusReport) -> list[str]:
+    """Say what is the matter with etcd, and what can be done."""
+    lines: list[str] = []
+    for alarm in report.etcd_alarms:
+        if alarm == "NOSPACE":
+            lines.append("etcd is full: reads and writes go on, but no shard can register and no slot can move")
+            lines.append("  compact and defragment it, then: etcdctl alarm disarm")
+        else:
+            lines.append(f"etcd has the alarm {alarm}: see its handbook")
+    return lines
 
 
 def _in_need(report: StatusReport) -> list[str]:

@@ -11,6 +11,7 @@ from tally.command.options import Named
 from tally.command.report import render_json, render_table, status_report
 from tally.command.shards import Answers, ask_shards
 from tally.command.streams import say
+from tally.errors import TallyError
 
 
 @click.command()
@@ -25,7 +26,7 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
 
     Below: how many copies are missing or on their way, for how long slots were on a single copy (each slot counts its
     own seconds, from the start of the shard that is its primary), which slots take no writes because too few copies are
-    in sync, and which have no live copy at all, with what to do about it.
+    in sync, and which have no live copy at all, with what to do about it. Last, an alarm that stands in etcd.
 
     \b
     JSON: {"shards": [{"id": "s1", "address": "127.0.0.1:9101", "wanted": "active", "alive": true, "slots": 86,
@@ -37,7 +38,8 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
            "copies": 3, "min_copies": 2: as `tally config` shows them,
            "copies_missing": 12, "moves": copies that are joining now,
            "copies_at_place": 500 and "copies_to_be": 512, both null while an active shard is away,
-           "not_writable": [slots with too few copies in sync], "without_live_copy": [slots]}
+           "not_writable": [slots with too few copies in sync], "without_live_copy": [slots],
+           "etcd_alarms": ["NOSPACE"] while etcd is full and takes no writes, else []}
 
     \b
     Examples:
@@ -52,8 +54,12 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
     raise SystemExit(0 if report.all_serve else 1)
 
 
-async def _look(where: Named) -> tuple[ClusterState, Answers]:
-    """Return what etcd says, and what each member says of itself."""
+async def _look(where: Named) -> tuple[ClusterState, Answers, tuple[str, ...]]:
+    """Return what etcd says, what each member says of itself, and which alarms stand in etcd."""
     async with where.connect() as etcd:
         state = (await look(etcd, where.keys)).state
-    return state, await ask_shards(state)
+        try:
+            alarms = await etcd.alarms()
+        except TallyError:  # etcd may let us at our keys only; all else is worth showing.
+            alarms = ()
+    return state, await ask_shards(state), alarms

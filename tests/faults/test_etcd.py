@@ -5,6 +5,7 @@ Reads and writes need no etcd: they go on, no request fails and no slot moves. W
 
 import asyncio
 import json
+import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -12,10 +13,18 @@ from typing import Any, Final
 import pytest
 
 from tests.faults.probe import Measurement, Row, measured
-from tests.faults.test_faults import LEASE_S, check, controller_of, has_its_share, kill_shard, new_seed
+from tests.faults.test_faults import (
+    FAIL_OVER_MAX_S,
+    LEASE_S,
+    assert_taken_over,
+    check,
+    controller_of,
+    has_its_share,
+    new_seed,
+)
 from tests.support import commands
-from tests.support.cluster import Cluster
-from tests.support.etcd import EtcdctlFailed, EtcdMembers, EtcdServer
+from tests.support.cluster import GATEWAY, Cluster
+from tests.support.etcd import AnyEtcd, EtcdMembers, EtcdServer, compact, fill, make_room
 from tests.support.waiting import until
 
 PAUSE_MAX_S: Final = 5.0  # A third of a second on a machine that does nothing else; tests share theirs.
@@ -23,9 +32,6 @@ MOVES_MAX_S: Final = 60.0
 RESTARTS: Final = 3
 GONE_S: Final = 300.0
 QUOTA_BYTES: Final = 4 * 1024 * 1024
-FILLER_BYTES: Final = 256 * 1024
-
-AnyEtcd = EtcdServer | EtcdMembers
 
 
 async def control(etcd: AnyEtcd, *arguments: str) -> str:
@@ -54,6 +60,13 @@ async def all_registered(cluster: Cluster) -> None:
         return len(alive) == len(cluster.shards) and len(seats) == 1
 
     await until(found)
+
+
+async def revoke_lease(etcd: AnyEtcd, shard: str) -> dict[str, Any]:
+    """Take a shard's lease, and return the key that went with it."""
+    (alive,) = await keys(etcd, f"alive/{shard}")
+    await control(etcd, "lease", "revoke", f"{alive['lease']:x}")
+    return alive
 
 
 async def unharmed(
@@ -149,8 +162,7 @@ async def test_lease_revoked_by_hand_is_taken_again_and_no_slot_moves(tmp_path: 
         shards = sorted(measurement.cluster.shards, key=lambda name: name != controller)
         for shard in shards:
             measurement.begins(f"the lease of {shard} is revoked")
-            (alive,) = await keys(etcd, f"alive/{shard}")
-            await control(etcd, "lease", "revoke", f"{alive['lease']:x}")
+            alive = await revoke_lease(etcd, shard)
             await all_registered(measurement.cluster)
             (again,) = await keys(etcd, f"alive/{shard}")
             assert again["lease"] != alive["lease"]
@@ -161,8 +173,9 @@ async def test_lease_revoked_by_hand_is_taken_again_and_no_slot_moves(tmp_path: 
 
 @pytest.mark.full
 async def test_compacted_etcd_costs_nothing_and_the_map_still_changes(tmp_path: Path, rows: list[Row]) -> None:
+    etcd = EtcdServer()
+
     async def strike(measurement: Measurement) -> None:
-        etcd = measurement.cluster.etcd
         before = await map_written(etcd)
         measurement.begins("etcd is compacted and defragmented")
         await asyncio.to_thread(compact, etcd)
@@ -170,17 +183,12 @@ async def test_compacted_etcd_costs_nothing_and_the_map_still_changes(tmp_path: 
         assert await map_written(etcd) == before
         await add_shard(measurement)
 
-    row = await measured(tmp_path, strike, fault="etcd compacted, a shard added", lease_s=LEASE_S, seed=new_seed())
+    row = await measured(
+        tmp_path, strike, fault="etcd compacted, a shard added", lease_s=LEASE_S, seed=new_seed(), etcd=etcd
+    )
     check(row, rows)
     assert row.unknown_percent == 0
     assert max(row.writes_s, row.reads_s) <= PAUSE_MAX_S
-
-
-def compact(etcd: AnyEtcd) -> None:
-    """Forget all revisions but the present one, and give the room back."""
-    (found,) = json.loads(etcd.control("endpoint", "status", "--write-out=json"))
-    etcd.control("compaction", str(found["Status"]["header"]["revision"]), "--physical")
-    etcd.control("defrag")
 
 
 async def add_shard(measurement: Measurement) -> None:
@@ -192,53 +200,53 @@ async def add_shard(measurement: Measurement) -> None:
     await measurement.is_back()
 
 
-async def test_full_etcd_costs_nothing_and_a_killed_shard_is_handled_when_there_is_room_again(
+async def test_full_etcd_costs_nothing_although_a_lease_is_lost_that_can_not_be_had_again(
     tmp_path: Path, rows: list[Row]
 ) -> None:
     """Its alarm stands until somebody takes it back, so the commands say what to do."""
+    etcd = EtcdServer(quota_bytes=QUOTA_BYTES)
 
     async def strike(measurement: Measurement) -> None:
-        etcd = measurement.cluster.etcd
-        before = await map_written(etcd)
+        controller = await controller_of(measurement)
         measurement.begins("etcd is filled to its quota")
         await asyncio.to_thread(fill, etcd)
-        await asyncio.sleep(LEASE_S)
-        assert await map_written(etcd) == before
-        said = await commands.tally("status", "--etcd", etcd.endpoint)
-        assert said.status == 0
-        assert "etcd is full" in said.out
-        refused = await commands.tally("drain", "s1", "--etcd", etcd.endpoint)
-        assert refused.status == 1
-        assert "etcd is full" in refused.err
+        await revoke_lease(etcd, controller)
+        status = await commands.tally("status", "--etcd", etcd.endpoint)
+        assert (status.status, status.err) == (0, "")
+        assert "etcd is full" in status.out
+        assert "controller: none" in status.out
+        drain = await commands.tally("drain", "s1", "--etcd", etcd.endpoint)
+        assert drain.status == 1
+        assert "etcd is full" in drain.err
+        assert not await keys(etcd, f"alive/{controller}")
         await asyncio.to_thread(make_room, etcd)
-        await all_registered(measurement.cluster)
-        assert await map_written(etcd) == before
-        victim = await controller_of(measurement)
-        await kill_shard(measurement, victim, LEASE_S)
 
+    await unharmed(tmp_path, rows, strike, fault="etcd full, a lease lost", etcd=etcd)
+
+
+@pytest.mark.full
+async def test_shard_killed_while_etcd_is_full_is_replaced_when_there_is_room(tmp_path: Path, rows: list[Row]) -> None:
+    """Until then its slots wait."""
+    seed = new_seed()
     etcd = EtcdServer(quota_bytes=QUOTA_BYTES)
-    row = await measured(
-        tmp_path, strike, fault="etcd full, then a shard killed", lease_s=LEASE_S, seed=new_seed(), etcd=etcd
-    )
+
+    async def strike(measurement: Measurement) -> None:
+        cluster = measurement.cluster
+        before = await map_written(etcd)
+        await asyncio.to_thread(fill, etcd)
+        victim = random.Random(seed).choice(cluster.shards)
+        measurement.begins(f"SIGKILL of {victim} while etcd is full")
+        cluster.kill(victim)
+        await asyncio.sleep(3 * LEASE_S)
+        assert await map_written(etcd) == before
+        await asyncio.to_thread(make_room, etcd)
+        await asyncio.sleep(FAIL_OVER_MAX_S[LEASE_S] + 1)
+        await assert_taken_over(cluster, victim)
+        cluster.restart(victim)
+        await measurement.is_back()
+
+    row = await measured(tmp_path, strike, fault="etcd full, a shard killed", lease_s=LEASE_S, seed=seed, etcd=etcd)
     check(row, rows)
-
-
-def fill(etcd: AnyEtcd) -> None:
-    """Write until etcd takes no more, as who shares it may do."""
-    for number in range(2 * QUOTA_BYTES // FILLER_BYTES):
-        try:
-            etcd.control("put", f"/others/{number}", "x" * FILLER_BYTES)
-        except EtcdctlFailed as exc:
-            assert "space exceeded" in str(exc), exc
-            return
-    raise AssertionError("etcd did not get full")
-
-
-def make_room(etcd: AnyEtcd) -> None:
-    """Do what etcd's handbook says."""
-    etcd.control("del", "--prefix", "/others/")
-    compact(etcd)
-    etcd.control("alarm", "disarm")
 
 
 async def test_killed_leader_of_three_etcd_members_costs_nothing(tmp_path: Path, rows: list[Row]) -> None:
@@ -253,3 +261,68 @@ async def test_killed_leader_of_three_etcd_members_costs_nothing(tmp_path: Path,
         await asyncio.to_thread(etcd.start)
 
     await unharmed(tmp_path, rows, strike, fault="SIGKILL leader of three etcds", etcd=etcd)
+
+
+@pytest.mark.full
+async def test_frozen_leader_of_three_etcd_members_costs_nothing(tmp_path: Path, rows: list[Row]) -> None:
+    """Its connections stay open, so each client waits for it once, longer than its lease."""
+    etcd = EtcdMembers()
+
+    async def strike(measurement: Measurement) -> None:
+        leader = await asyncio.to_thread(etcd.leader)
+        measurement.begins(f"SIGSTOP of the leader of etcd, member {leader}")
+        etcd.freeze(leader)
+        await asyncio.sleep(4 * LEASE_S)
+        etcd.thaw(leader)
+
+    await unharmed(tmp_path, rows, strike, fault="SIGSTOP leader of three etcds", etcd=etcd)
+
+
+@pytest.mark.full
+async def test_etcd_without_a_quorum_costs_nothing(tmp_path: Path, rows: list[Row]) -> None:
+    etcd = EtcdMembers()
+
+    async def strike(measurement: Measurement) -> None:
+        leader = await asyncio.to_thread(etcd.leader)
+        measurement.begins("SIGKILL of two of three etcds")
+        etcd.stop(leader, (leader + 1) % 3)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(commands_say(etcd, "no connection", "does not answer"))
+            group.create_task(asyncio.sleep(5 * LEASE_S))
+        await asyncio.to_thread(etcd.start)
+
+    await unharmed(tmp_path, rows, strike, fault="two of three etcds stopped for 10 s", etcd=etcd)
+
+
+@pytest.mark.full
+async def test_etcd_gone_for_five_minutes_costs_nothing_but_what_falls_meanwhile(
+    tmp_path: Path, rows: list[Row]
+) -> None:
+    """A gateway starts from its map file; the slots of a shard that is killed wait, and go on where they were."""
+    seed = new_seed()
+    etcd = EtcdServer()
+
+    async def strike(measurement: Measurement) -> None:
+        cluster = measurement.cluster
+        before = await map_written(etcd)
+        begun = asyncio.get_running_loop().time()
+        measurement.begins(f"SIGKILL of etcd, for {GONE_S:.0f} s")
+        etcd.stop()
+        await asyncio.sleep(GONE_S / 3)
+        cluster.kill(GATEWAY)
+        cluster.restart(GATEWAY)
+        await cluster.wait_ready()
+        await asyncio.sleep(GONE_S / 3)
+        cluster.kill(random.Random(seed).choice(cluster.shards))
+        await asyncio.sleep(begun + GONE_S - asyncio.get_running_loop().time())
+        await asyncio.to_thread(etcd.start)
+        assert await map_written(etcd) == before
+        await asyncio.sleep(FAIL_OVER_MAX_S[LEASE_S] + 1)
+        (victim,) = cluster.ended()
+        await assert_taken_over(cluster, victim)
+        cluster.restart(victim)
+        await measurement.is_back()
+
+    row = await measured(tmp_path, strike, fault=f"etcd gone for {GONE_S:.0f} s", lease_s=LEASE_S, seed=seed, etcd=etcd)
+    check(row, rows)
+    assert max(row.writes_s, row.reads_s) <= GONE_S / 3 + FAIL_OVER_MAX_S[LEASE_S] + PAUSE_MAX_S

@@ -81,6 +81,7 @@ async def test_status_of_a_cluster_without_shards(etcd: str) -> None:
         "copies_to_be": None,
         "not_writable": [],
         "without_live_copy": [],
+        "etcd_alarms": [],
     }
 
 

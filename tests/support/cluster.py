@@ -15,7 +15,7 @@ import aiohttp
 
 from tally.command.machine.children import before_exec
 from tests.support import commands
-from tests.support.etcd import EtcdMembers, EtcdServer, free_ports
+from tests.support.etcd import AnyEtcd, EtcdServer, free_ports
 
 GATEWAY: Final = "gateway"
 _READY_S: Final = 60.0
@@ -47,7 +47,7 @@ class Cluster:
         env: Mapping[str, Mapping[str, str]] | None = None,
         data: Mapping[str, Path] | None = None,
         etcd_by: Mapping[str, str] | None = None,
-        etcd: EtcdServer | EtcdMembers | None = None,
+        etcd: AnyEtcd | None = None,
     ) -> None:
         """Prepare.
 

@@ -20,6 +20,9 @@ _ATTEMPTS: Final = 3
 _START_S: Final = 20.0
 _STOP_S: Final = 10.0
 _CONTROL_S: Final = 30.0
+_OTHERS: Final = "/others/"
+_FILLER_BYTES: Final = 64 * 1024  # What fits into a command line.
+_FILLERS_MAX: Final = 256
 
 
 class EtcdServer:
@@ -246,6 +249,35 @@ class EtcdMembers:
 
 class EtcdctlFailed(Exception):
     """What etcdctl said."""
+
+
+AnyEtcd = EtcdServer | EtcdMembers
+
+
+def fill(etcd: EtcdServer) -> None:
+    """Write, as others who share it may do, until it takes nothing more."""
+    for number in range(_FILLERS_MAX):
+        try:
+            etcd.control("put", f"{_OTHERS}{number}", "x" * _FILLER_BYTES)
+        except EtcdctlFailed as exc:
+            if "space exceeded" not in str(exc):
+                raise
+            return
+    raise AssertionError("it was not filled; was it given a quota?")
+
+
+def compact(etcd: EtcdServer) -> None:
+    """Let it forget all revisions but the present one, and give the room back."""
+    (found,) = json.loads(etcd.control("endpoint", "status", "--write-out=json"))
+    etcd.control("compaction", str(found["Status"]["header"]["revision"]), "--physical")
+    etcd.control("defrag")
+
+
+def make_room(etcd: EtcdServer) -> None:
+    """Do what etcd's handbook says of one that is full."""
+    etcd.control("del", "--prefix", _OTHERS)
+    compact(etcd)
+    etcd.control("alarm", "disarm")
 
 
 def _members() -> list[_Member]:

@@ -40,6 +40,7 @@ async def test_user_gets_in_and_again_when_its_token_is_taken_away(etcd: Etcd, g
     assert (await etcd.commit([], [Put("/tally/a", "")])).ok
     lease = await etcd.grant_lease(30)
     assert await etcd.keep_alive(lease) == 30
+    assert await etcd.alarms() == ()
 
     def take_tokens_away() -> None:
         guarded.control(*ROOT, "auth", "disable")

@@ -110,6 +110,7 @@ def test_json_has_the_documented_fields() -> None:
         "copies_to_be": 8,
         "not_writable": [],
         "without_live_copy": [],
+        "etcd_alarms": [],
     }
     assert shards[0] == {
         "id": "s0",
@@ -196,3 +197,13 @@ def test_slots_that_are_lost_are_not_told_twice() -> None:
     assert report.not_writable == (3, 4, 5)
     assert report.without_live_copy == (3, 4, 5, 6, 7)
     assert "take no writes" not in render_table(report)
+
+
+def test_full_etcd_is_told_with_what_to_do_about_it() -> None:
+    report = status_report(cluster(), ALL, ("CORRUPT", "NOSPACE"))
+    text = render_table(report)
+    assert "etcd is full" in text
+    assert "etcdctl alarm disarm" in text
+    assert "the alarm CORRUPT" in text
+    assert "etcd is full" in render_table(status_report(cluster_values.state(), {}, ("NOSPACE",)))
+    assert "etcd" not in render_table(status_report(cluster(), ALL))
