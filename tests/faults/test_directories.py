@@ -19,7 +19,7 @@ from tests.support.cluster import Cluster
 from tests.support.etcd import free_ports
 from tests.support.waiting import until
 
-PAUSE_MAX_S: Final = 5.0  # As in test_etcd.py.
+PAUSE_MAX_S: Final = 7.5  # As in test_etcd.py.
 ENDS_S: Final = 20.0
 
 

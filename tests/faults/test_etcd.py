@@ -27,7 +27,8 @@ from tests.support.cluster import GATEWAY, Cluster
 from tests.support.etcd import AnyEtcd, EtcdMembers, EtcdServer, compact, fill, make_room
 from tests.support.waiting import until
 
-PAUSE_MAX_S: Final = 5.0  # A third of a second on a machine that does nothing else; tests share theirs.
+# A third of a second on a machine that does nothing else; tests share theirs. But less than etcd is away.
+PAUSE_MAX_S: Final = 7.5
 MOVES_MAX_S: Final = 60.0
 RESTARTS: Final = 3
 GONE_S: Final = 300.0
@@ -141,7 +142,7 @@ async def test_frozen_etcd_costs_nothing_although_all_leases_run_out(tmp_path: P
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(commands_say(etcd, "does not answer"))
-                group.create_task(asyncio.sleep(3 * LEASE_S))
+                group.create_task(asyncio.sleep(4 * LEASE_S))
         finally:
             etcd.thaw()
 
