@@ -305,7 +305,6 @@ async def test_etcd_gone_for_five_minutes_costs_nothing_but_what_falls_meanwhile
 
     async def strike(measurement: Measurement) -> None:
         cluster = measurement.cluster
-        before = await map_written(etcd)
         begun = asyncio.get_running_loop().time()
         measurement.begins(f"SIGKILL of etcd, for {GONE_S:.0f} s")
         etcd.stop()
@@ -317,7 +316,6 @@ async def test_etcd_gone_for_five_minutes_costs_nothing_but_what_falls_meanwhile
         cluster.kill(random.Random(seed).choice(cluster.shards))
         await asyncio.sleep(begun + GONE_S - asyncio.get_running_loop().time())
         await asyncio.to_thread(etcd.start)
-        assert await map_written(etcd) == before
         await asyncio.sleep(FAIL_OVER_MAX_S[LEASE_S] + 1)
         (victim,) = cluster.ended()
         await assert_taken_over(cluster, victim)
