@@ -30,6 +30,7 @@ class Blame:
         self._strikes = Strikes()
         self._quarantine = Quarantine()
         self._own = own
+        self._struck: set[bytes] = set()  # Events with which the process before this one died, for the first time.
 
     def start(self, now: float) -> None:
         """Recall what the process before this one may have died of."""
@@ -41,7 +42,7 @@ class Blame:
                 if aside_s is not None:
                     log.error("event_set_aside", hash=word.names[0].hex(), for_s=aside_s)
             else:
-                self.suspects.suspect(word.names, now)
+                self._struck.update(word.names)
 
     def close(self) -> None:
         """Leave no last words: this process ends in order."""
@@ -67,9 +68,10 @@ class Blame:
         if self._own is None or shard != self._own.shard:
             return
         events = _events(batch)
-        last = self._strikes.of(batch.id) + 1 >= self.suspects.strikes_max(events)
-        suspected = self.suspects.is_suspect(events)
-        self._own.last_words.note(batch.id, LastWord(tuple(map(name_of, events)), last, suspected))
+        names = tuple(map(name_of, events))
+        strikes = self._strikes.of(batch.id) + (0 if self._struck.isdisjoint(names) else 1)
+        last = strikes + 1 >= self.suspects.strikes_max(events)
+        self._own.last_words.note(batch.id, LastWord(names, last, self.suspects.is_suspect(events)))
 
     def left(self, batch: SubBatch[Any], shard: str, process: str | None) -> None:
         """Note that a stream broke before it brought the answer; ``process``: what ran there, if that is known."""

@@ -21,9 +21,10 @@ pytestmark = pytest.mark.timeout(240)
 QUEUE_EVENTS: Final = 4  # So few that the test's own client can offer three times what fits.
 TIMES: Final = 3
 CLIENTS_MAX: Final = 1500
-TOP_S: Final = 3.0
+TOP_S: Final = 2.0
+FITS_S: Final = 4.0
 GOODPUT_SHARE_MIN: Final = 0.5  # Measured: nearly 1. CI's machines are noisy.
-REFUSAL_P99_S: Final = 1.0
+REFUSAL_P99_S: Final = 2.0  # Measured: some milliseconds, on a machine that does nothing else.
 GROWTH_MAX_MIB: Final = 64
 ALL_DEFINITE_S: Final = 90.0
 READ_EVERY_S: Final = 0.2
@@ -36,6 +37,15 @@ class Attempt(NamedTuple):
     at: float
     took_s: float
     status: int
+
+
+class Offered(NamedTuple):
+    """What came of a rate while all clients came."""
+
+    per_s: float
+    counted_per_s: float
+    refusal_p99_s: float
+    longest_pause_s: float
 
 
 class Crowd:
@@ -79,9 +89,9 @@ class Crowd:
         self.attempts.clear()
         return counted / TOP_S
 
-    async def overload(self, rate: float, seconds: float) -> float:
-        """Offer so many events a second for a while; return from when on they all were offered."""
-        count = min(CLIENTS_MAX, round(rate))
+    async def offer(self, rate: float, seconds: float) -> "Offered":
+        """Offer so many events a second for a while; return what came of it when each of them is counted."""
+        count = max(1, min(CLIENTS_MAX, round(rate)))
         began = time.monotonic()
 
         async def client(number: int) -> None:
@@ -92,7 +102,17 @@ class Crowd:
             for number in range(count):
                 group.create_task(client(number))
             group.create_task(self._read(began + seconds))
-        return began + 1.0
+        begin, end = began + 1.0, began + seconds  # When all of them came.
+        within = [attempt for attempt in self.attempts if begin <= attempt.at < end]
+        self.attempts.clear()
+        good = [attempt.at for attempt in within if attempt.status == 204]
+        refusals = sorted(attempt.took_s for attempt in within if attempt.status == 503)
+        return Offered(
+            per_s=len(within) / (end - begin),
+            counted_per_s=len(good) / (end - begin),
+            refusal_p99_s=refusals[int(0.99 * len(refusals))] if refusals else 0.0,
+            longest_pause_s=max(later - earlier for earlier, later in itertools.pairwise([begin, *good, end])),
+        )
 
     async def _read(self, until: float) -> None:
         """Hold what is told meanwhile against what was sent and acknowledged."""
@@ -117,25 +137,20 @@ async def test_three_times_the_rate_that_fits_with_retrying_clients_keeps_its_go
     cluster_of = Cluster(tmp_path, copies=COPIES, lease_s=LEASE_S, env=env)
     async with cluster_of as cluster, aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         crowd = Crowd(session, cluster, seed=seed)
-        top = await crowd.top_rate()
+        rate = await crowd.top_rate()
+        fits = await crowd.offer(rate, FITS_S)
         before = {name: resident_mib(cluster.pid(name)) for name in (GATEWAY, *cluster.shards)}
-        begin = await crowd.overload(TIMES * top, seconds)
+        too_much = await crowd.offer(TIMES * rate, seconds)
         after = {name: resident_mib(cluster.pid(name)) for name in before}
+        fits_again = await crowd.offer(rate, FITS_S)
         assert await crowd.clients.read_once(crowd.hour) is not None
-    within = [attempt for attempt in crowd.attempts if begin <= attempt.at < begin + seconds - 1.0]
-    good = [attempt.at for attempt in within if attempt.status == 204]
-    refusals = sorted(attempt.took_s for attempt in within if attempt.status == 503)
-    goodput, offered = len(good) / (seconds - 1.0), len(within) / (seconds - 1.0)
-    p99_s = refusals[int(0.99 * len(refusals))]
-    print(  # noqa: T201 - what the row says.
-        f"top {top:.0f}/s, offered {offered:.0f}/s, counted {goodput:.0f}/s, {len(refusals)} refused, "
-        f"p99 of a refusal {1000 * p99_s:.0f} ms, MiB before {before}, after {after}"
-    )
-    hour = crowd.hour
-    assert hour.told == hour.sent.numbers() == hour.acknowledged.numbers()
-    pauses = [later - earlier for earlier, later in itertools.pairwise([begin, *good, begin + seconds - 1.0])]
-    check(Row("3 times the rate that fits", LEASE_S, 0, 0, 0.0, max(pauses), 0.0, 0.0), rows)
-    assert offered > 1.5 * goodput, "that was no overload"
-    assert goodput >= GOODPUT_SHARE_MIN * top
-    assert p99_s < REFUSAL_P99_S
+    print(f"top rate {rate:.0f}/s, MiB before {before}, after {after}")  # noqa: T201
+    print(*(fits, too_much, fits_again), sep="\n")  # noqa: T201
+    assert crowd.hour.told == crowd.hour.sent.numbers() == crowd.hour.acknowledged.numbers()
+    row = Row("3 times the rate that fits", LEASE_S, 0, 0, 0.0, too_much.longest_pause_s, 0.0, 0.0)
+    check(row, rows)
+    assert too_much.per_s > 1.5 * too_much.counted_per_s, "that was no overload"
+    # Before and after: the machine is not the same all the time.
+    assert too_much.counted_per_s >= GOODPUT_SHARE_MIN * (fits.counted_per_s + fits_again.counted_per_s) / 2
+    assert too_much.refusal_p99_s < REFUSAL_P99_S
     assert all(after[name] - before[name] < GROWTH_MAX_MIB for name in before), (before, after)

@@ -79,6 +79,9 @@ def test_shard_that_dies_of_events_that_came_through_itself_sets_the_culprit_asi
     assert not blame_after(path).suspects, "another shard was to count them"
     blame.sent(sub_batch(ann, bob), "s1")
     blame = blame_after(path)
+    assert not blame.suspects, "it may have been killed"
+    blame.sent(sub_batch(bob, ann), "s1")
+    blame = blame_after(path)
     assert blame.suspects.alone(ann)
     assert blame.suspects.alone(bob)
     blame.suspects.check([ann, bob])
