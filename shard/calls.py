@@ -107,8 +107,10 @@ class Calls:
         self._theirs[number] = answered
         epoch = 0 if isinstance(message, words.Clone) else message.epoch
         called = _Called(sender, number, message)
-        if self._steps.is_ahead(copy, epoch) and not copy.replica.stored.complete:
-            # Perhaps of a copy that the new row founds: an answer now would say that there is none.
+        unsure = copy.replica.row is None or not copy.replica.stored.complete
+        if self._steps.is_ahead(copy, epoch) and unsure:
+            # Perhaps of a copy that the new row founds: an answer now would say that there is none. Or this process has
+            # shown no map to its rules yet: their copy may be older than it was, and its epoch too low.
             self._ahead.append((self._steps.now() + AHEAD_MAX_S, copy, called))
         else:
             self._steps.take(copy, copy.replica.receive, *called)
@@ -126,6 +128,8 @@ class Calls:
             assert not isinstance(called.message, words.Clone)
             if called.message.epoch > copy.epoch and now < until:
                 self._ahead.append((until, copy, called))
+            elif copy.replica.row is None:
+                self.forget(called.number)  # Who called asks again.
             else:
                 self._steps.take(copy, copy.replica.receive, *called)
 
@@ -184,6 +188,12 @@ class Calls:
             if until > now:
                 break
             self.failed(shard, call, refused=False)
+
+    def restarted(self, shard: str) -> None:
+        """Note that another process than before answers for a shard: what its copies have is to be seen."""
+        for copy in self._copies:
+            if copy.replica.term is not None:
+                self._steps.take(copy, copy.replica.restarted, shard)
 
     # Clones that come.
 

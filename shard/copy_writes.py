@@ -4,7 +4,7 @@
 |---|---|
 | SetEpoch | the record |
 | Apply | what the op changes, the record with the new head, the op in the op log if others may need it |
-| Rename | the record |
+| Rename, Renounce | the record |
 | Install | the record, now with the generation of the new copy; the old one's keys go, its op log too (rule 9) |
 
 Each write is one group, whole in itself: after a crash in between, the copy is one that was.
@@ -17,7 +17,7 @@ from shard.keys import CopyRecord, generation_ranges, log_key, record_key, stagi
 from shard.op import Counted
 from shard.op_body import decode_body
 from shard.op_log import LogEntry
-from shard.replica.words import Apply, Install, Op, Rename, SetEpoch, Write
+from shard.replica.words import Apply, Install, Op, Rename, Renounce, SetEpoch, Write
 from shard.store import Changes
 
 
@@ -47,13 +47,15 @@ def changes_of(
 
 
 def _changed(
-    record: CopyRecord, write: SetEpoch | Apply | Rename, counted: Counted | None
+    record: CopyRecord, write: SetEpoch | Apply | Rename | Renounce, counted: Counted | None
 ) -> tuple[CopyRecord, Changes]:
     match write:
         case SetEpoch(epoch):
             return record._replace(epoch=epoch), Changes([])
         case Rename(incarnation, epoch):
             return record._replace(incarnation=bytes.fromhex(incarnation), epoch=epoch), Changes([])
+        case Renounce(incarnation):
+            return record._replace(incarnation=bytes.fromhex(incarnation)), Changes([])
         case Apply(op):
             return _applied(record, op, counted)
 

@@ -47,10 +47,12 @@ class Peers:
         self._links: dict[str, tuple[Link, asyncio.Task[None]]] = {}
         self._to_send: dict[str, deque[Call]] = {}
         self._clones: dict[int, asyncio.Task[None]] = {}  # By slot.
+        self._alive: dict[str, str] = {}  # Shard -> bits of the process that was alive last.
 
     def start(self, calls: Calls) -> None:
         """Begin to reach others on behalf of the copies whose calls these are."""
         self._started = calls
+        self._alive.update(self._reader.state.alive)
         self._reader.on_change(self._state_changed)
 
     async def close(self) -> None:
@@ -133,6 +135,10 @@ class Peers:
         for shard in [shard for shard, (link, _) in self._links.items() if state.address_of(shard) != link.address]:
             self._links.pop(shard)[1].cancel()
             self._broken(shard, refused=False)
+        for shard, bits in state.alive.items():
+            if self._alive.get(shard) != bits:
+                self._alive[shard] = bits
+                self._calls.restarted(shard)
 
     # Clones.
 

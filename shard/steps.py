@@ -149,6 +149,8 @@ class Steps:
         """Note that what a step wrote is durable; ``drain`` the copy when this was said of all copies."""
         if any(isinstance(write, words.Install | words.Rename) for write in effects.writes):
             self._reached(Point.COPY_INSTALLED)
+        if any(isinstance(write, words.Renounce) for write in effects.writes):
+            log.error("copy_renounced", slot=copy.slot, head=copy.replica.stored.head.name.opnum)
         copy.busy = False
         self._do_later(copy, effects)
 

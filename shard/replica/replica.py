@@ -8,6 +8,18 @@
 | joiner | it is wished for and not in the in-sync set: it calls the primary until it is |
 
 A row older than the one held, or below the stored epoch, is ignored (rules 1 and 4).
+
+A disk may come back older than it was: without the last writes, or as a copy of long ago. So what a process finds is
+believed with care:
+
+  * the epoch of a row that was read counts as seen, too (rule 3): a stored epoch that fell is never below those of the
+    map, which is read before anything is answered, so no deposed primary is answered OK again;
+  * no term is begun in the epoch of the first row (rule 4): perhaps there was one already, and nobody remembers what
+    was asked for in it;
+  * a primary whose head is behind by more than the op that was under way renounces its copy (rule 5). It gives it a
+    name that is in no row: so it is neither promoted nor asked any more, and joins again like any other copy, from its
+    own head if the op log goes back so far. What it has is a part of the line, only not the end of it;
+  * a primary that serves asks a member whose process is another one now for its head again (rule 6).
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,6 +41,7 @@ from shard.replica.words import (
     Message,
     Op,
     Refuse,
+    Renounce,
     Reply,
     RereadMap,
     Stored,
@@ -54,7 +67,8 @@ class Replica:
     """One copy. Every method takes an event and adds what is to be done to ``effects``.
 
     The driver does the writes of one call, flushes them, and only then calls again (reads excepted): so whatever this
-    copy knows to have written is durable when the next event comes.
+    copy knows to have written is durable when the next event comes. It shows rows that were read after this process
+    began, and takes no call for a copy that it found on its disk before it has shown one.
     """
 
     def __init__(self, me: str, stored: Stored, *, calls: Iterator[int], incarnations: Iterator[str]) -> None:
@@ -63,6 +77,9 @@ class Replica:
         self.term: Term | None = None
         self._me = me
         self._calls = calls
+        self._incarnations = incarnations
+        # Terms begin in higher epochs only; None: a copy was found on the disk, and no row was read yet.
+        self._began_in: int | None = None if stored.complete else 0
         self._wished = False
         self._joiner = Joiner(calls, incarnations)
         self._ask_at = 0.0
@@ -92,6 +109,8 @@ class Replica:
 
     def see_row(self, row: SlotRow, *, wished: bool, now: float, effects: Effects) -> None:
         """Take a row of the map, and whether this shard is wished to join."""
+        if self._began_in is None:
+            self._began_in = row.epoch
         if row.epoch < self.stored.epoch or (self.row is not None and row.epoch < self.row.epoch):
             return
         self._wished = wished
@@ -103,7 +122,7 @@ class Replica:
             self._joiner.stop()
         else:
             self._joiner.gap(now)  # A new term does not know its joiners yet.
-        if self._named_primary() and row.epoch > self.stored.epoch:
+        if self._named_primary() and row.epoch > max(self.stored.epoch, self._began_in):
             self.stored = follower.raise_epoch(self.stored, row.epoch, effects)
             self.term = Term(self._me, row, self._calls, now)
         self.tick(now, effects)
@@ -142,6 +161,10 @@ class Replica:
                 self.term.clone(sender, call, message, effects)
                 self.tick(now, effects)
             return
+        if self.row is not None and message.epoch < self.row.epoch:
+            answer = Answer(Verdict.STALE, self.row.epoch, self.stored.incarnation, self.stored.head)
+            effects.later.append(Reply(sender, call, answer))
+            return
         epoch, joining = self.stored.epoch, self._joiner.calling
         match message:
             case Forward():
@@ -168,6 +191,12 @@ class Replica:
         elif self.term is not None:
             self.term.answered(shard, call, answer, now)
         self.tick(now, effects)
+
+    def restarted(self, shard: str, now: float, effects: Effects) -> None:
+        """Note that another process than before answers for a shard."""
+        if self.term is not None:
+            self.term.prove(shard, now)
+            self.tick(now, effects)
 
     @property
     def restless(self) -> bool:
@@ -202,7 +231,9 @@ class Replica:
         """Do what is due."""
         if self.term is not None:
             self.stored = self.term.advance(self.stored, now, effects)
-            if self.term.deposed:
+            if self.term.surpassed_by is not None:
+                self._renounce(self.term.row.epoch, *self.term.surpassed_by, effects)
+            elif self.term.deposed:
                 self._end_term(effects)
         elif self._named_primary() and now >= self._ask_at:
             assert self.row is not None
@@ -210,6 +241,13 @@ class Replica:
             effects.now.append(Ask(Change.TERM, self.row.epoch, self._me, self.stored.incarnation))
         elif self._wished and self.row is not None and self.row.primary != self._me and not self._is_member(self.row):
             self._joiner.next_call(self.row.primary, self.stored, now, effects)
+
+    def _renounce(self, epoch: int, shard: str, incarnation: str, effects: Effects) -> None:
+        """Be this member no more, and let who has everything be primary; else the controller sees what is missing."""
+        self._end_term(effects)
+        self.stored = self.stored._replace(incarnation=next(self._incarnations))
+        effects.writes.append(Renounce(self.stored.incarnation))
+        effects.later.append(Ask(Change.PROMOTE, epoch, shard, incarnation))
 
     def _end_term(self, effects: Effects) -> None:
         if self.term is not None:

@@ -3,11 +3,16 @@
 | phase | event | next |
 |---|---|---|
 | COLLECTING | the head of every other member is known | CONFIRMING, after adopting the highest that follows mine |
+| COLLECTING | the highest head is above mine and does not follow it | over: I lost something, and renounce my copy |
 | COLLECTING, CONFIRMING | a member has no copy, is silent, or does not fit | the same; its removal is asked for |
 | CONFIRMING | every required copy acknowledged the head in this epoch | SERVING |
 | any | a higher epoch, from a message or the map | over |
 
 Before SERVING there is no write, no read, no "duplicate", no clone and no add. What is required only grows in a term.
+
+As long as disks keep what was flushed, the heads of one row's members are in one line and differ by one op at most: an
+op is built when all of them have the one before. So a member whose head is above mine and does not follow it has what I
+had once and lost: my log lost its tail, or somebody put an older state of my directory back.
 """
 
 from collections import deque
@@ -116,6 +121,7 @@ class Term:
         self.row: Final = row
         self.phase = Phase.COLLECTING
         self.deposed = False
+        self.surpassed_by: tuple[str, str] | None = None  # The member, and incarnation, that has what I lost.
         self._me = me
         self._calls = calls
         self._members = {shard: _Peer(inc, now) for shard, inc in row.in_sync.items() if shard != me}
@@ -145,6 +151,7 @@ class Term:
             or self._changes
             or self._switch
             or self._clones
+            or any(self._lacks(peer) for peer in self._members.values())
         )
 
     @property
@@ -199,7 +206,7 @@ class Term:
             peer.acks += 1
             if peer.paced_until is None:
                 peer.paced_until = now + PACE_S
-            self._acknowledged(shard, peer, answer, sent)
+            self._acknowledged(shard, peer, answer, sent, now)
         elif shard in self._joiners and shard not in self._asked:
             if answer.verdict is Verdict.DIVERGED:
                 del self._joiners[shard]  # It calls again.
@@ -210,7 +217,7 @@ class Term:
             self._change(shard, peer)
             peer.resend_at = now + RESEND_S
 
-    def _acknowledged(self, shard: str, peer: _Peer, answer: Answer, sent: OpName | None) -> None:
+    def _acknowledged(self, shard: str, peer: _Peer, answer: Answer, sent: OpName | None, now: float) -> None:
         if self.phase is not Phase.COLLECTING:
             peer.acked = sent
             if peer.behind and peer.behind[0].name == sent:
@@ -218,7 +225,9 @@ class Term:
         elif answer.incarnation == peer.incarnation:
             peer.heads = answer.head
         else:
+            # Another copy than the row's: its head does not count.
             self._change(shard, peer)
+            peer.resend_at = now + RESEND_S
 
     def _confirmed(self, shard: str, call: int, answer: Answer) -> None:
         assert self._round is not None
@@ -229,6 +238,17 @@ class Term:
             del self._round.calls[call]
         else:
             self._change(shard, peer)  # The round stays open: only a new term settles it.
+
+    def prove(self, shard: str, now: float) -> None:
+        """Ask a member again for what it acknowledged: another process answers for it now, perhaps from an older disk.
+
+        A joiner need not be asked: its addition begins a new term.
+        """
+        peer = self._members.get(shard)
+        if peer is not None:
+            peer.call = 0  # An answer that is still under way is of the process before.
+            peer.heads = peer.acked = None
+            peer.since = peer.resend_at = now
 
     def failed(self, shard: str, call: int, now: float, *, refused: bool) -> None:
         """Accept that a call of this term has no answer."""
@@ -258,6 +278,8 @@ class Term:
             return stored
         if self.phase is Phase.COLLECTING:
             stored = self._collect(stored, now, effects)
+            if self.surpassed_by is not None:
+                return stored
         if self.phase is Phase.CONFIRMING:
             self._forward(stored, now, effects)
             if self._all_have(stored.head.name):
@@ -278,7 +300,7 @@ class Term:
             head, shard = max(ahead, key=lambda entry: _order(entry[0].name))
             if _order(head.name) > _order(stored.head.name):
                 if head.previous != stored.head.name or head.body is None:
-                    self._change(shard, self._members[shard])  # It does not fit (rule 5): wait for the row without it.
+                    self.surpassed_by = shard, self._members[shard].incarnation
                     return stored
                 stored = apply(stored, head, effects)
         for peer in self._members.values():

@@ -64,7 +64,6 @@ class Verdict(Enum):
     NO_COPY = auto()  # Not that incarnation, or not complete.
     STALE = auto()  # The sender's epoch is over.
     DIVERGED = auto()  # The op does not fit to the head.
-    NOT_READY = auto()  # Ask again later.
 
 
 class Forward(NamedTuple):
@@ -159,6 +158,12 @@ class Rename(NamedTuple):
     epoch: int
 
 
+class Renounce(NamedTuple):
+    """Store a new incarnation, which no row names: another member has what this copy lost (rule 5)."""
+
+    incarnation: str
+
+
 class Send(NamedTuple):
     """Call another shard; the answer, or the failure, comes back with ``call``."""
 
@@ -226,7 +231,7 @@ class RereadMap(NamedTuple):
     """There is a higher epoch than the map that is known: read it."""
 
 
-Write = SetEpoch | Apply | Install | Rename
+Write = SetEpoch | Apply | Install | Rename | Renounce
 Act = Send | Reply | Grant | Build | Commit | Refuse | Tell | Ask | RereadMap
 
 

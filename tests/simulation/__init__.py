@@ -5,6 +5,7 @@ network      messages between machines: late, lost, repeated, cut off
 etcd         a linearizable model: the map, leases, guarded transactions
 content      what a slot holds, and how an op is built of sub-batches (PROTOCOL rule 13)
 disk         what a machine has flushed
+set_backs    disks that came back older, and who can still tell what they lost
 machine      a server: its disk and clock outlive its processes
 held         what such a process holds: slots, and what waits for its answer
 process      one shard's process: drives ``shard.replica.Replica``, one step at a time

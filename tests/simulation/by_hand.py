@@ -57,12 +57,14 @@ class ByHand:
         self._later: list[Act] = []
         self._names = (f"{name.lower()}{number}" for number in count(2))
         self.replica = self._start()
+        self.replica._began_in = 0  # It runs since long ago.
 
     def _start(self) -> Replica:
         return Replica(self.name, self.durable, calls=_calls, incarnations=self._names)
 
-    def crash(self) -> None:
-        """Restart with what was flushed; nothing else that was asked for happens."""
+    def crash(self, found: Stored | None = None) -> None:
+        """Restart with what was flushed, or with what is on the disk now; nothing else that was asked for happens."""
+        self.durable = found or self.durable
         self.acts, self._later, self.writes = [], [], []
         self.replica = self._start()
 

@@ -7,7 +7,6 @@ from random import Random
 from typing import Final
 
 from shard.replica.replica import Role
-from shard.replica.words import Stored
 from tally.client.counts import HourCounts
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.hashing import Shape, bucket_of, slot_of
@@ -21,10 +20,12 @@ from tests.simulation.ledger import Ledger
 from tests.simulation.machine import Machine
 from tests.simulation.network import Network
 from tests.simulation.process import Process
+from tests.simulation.set_backs import SetBacks
 from tests.simulation.world import Broken, World
 
 SLOTS: Final = 4
 FAULTS_S: Final = 11.0
+SET_BACK_IDLE: Final = 0.2  # In so many runs a disk is set back when nobody writes any more.
 HEALED_S: Final = 25.0  # So long after the last fault every slot must serve, and every key be definite.
 SHAPE: Final = Shape(slots=SLOTS, spreads=((0, 2),), hours_together=1)
 
@@ -66,6 +67,7 @@ class Cluster:
         self.callers: dict[int, Process] = {}
         self.moves: set[int] = set()  # Slots of which a copy is to move.
         self.wiped: set[tuple[int, str]] = set()  # Slots and incarnations of copies that went with a directory.
+        self.set_backs = SetBacks(self)
         self.moments: dict[Moment, Callable[[int, str, str], None]] = {}  # What goes wrong when: slot, shard, other.
         self.machines: dict[str, Machine] = {}
         self._clocks_wrong = random.random() < 0.5
@@ -96,10 +98,11 @@ class Cluster:
         for slot in range(SLOTS):
             shards = [names[(slot + place) % len(names)] for place in range(founders)]
             for shard in shards:
-                stored = Stored(f"{shard}-first", complete=True)
-                self.machines[shard].disk.copies[slot].stored = stored
+                self.machines[shard].founding[slot] = f"{shard}-first"
             in_sync = {shard: f"{shard}-first" for shard in shards}
             rows.append(SlotRow(1, shards[0], in_sync, min(founders, self.min_copies)))
+        for machine in self.machines.values():
+            machine.disk.found(machine.founding)
         return SlotMap(tuple(rows))
 
     def slot_of(self, hour: int, bucket: int) -> int:
@@ -150,6 +153,9 @@ class Cluster:
         world.trace("healed")
         self.faults.heal()
         self._settle()
+        if faults and world.chance() < SET_BACK_IDLE:
+            self.faults.set_back_idle()
+            self._settle()
         self._check_all()
         world.totals["seeds"] += 1
         world.totals["steps"] += world.steps
@@ -175,6 +181,8 @@ class Cluster:
                 return f"slot {slot} is not served by {row.primary}: {copy.replica.role}, {row}, {copy.replica.row}"
             if len(row.in_sync) < max(row.min_copies, self.copies):
                 return f"slot {slot} has too few copies: {row}"
+        if self.set_backs.open_slots():
+            return f"copies are older than they were, and in sync: {self.set_backs.copies}"
         for name, gateway in self.gateways.items():
             if gateway is None or not gateway.idle:
                 return f"{name} is not idle"
@@ -186,6 +194,8 @@ class Cluster:
         """Check that every copy of the row in force has all that was committed; to be called when either changes."""
         for shard, incarnation in row.in_sync.items():
             stored = self.machines[shard].disk.copies[slot].stored
+            if (slot, shard, incarnation) in self.set_backs.copies:
+                continue
             if not stored.complete or stored.incarnation != incarnation:
                 if (slot, incarnation) not in self.wiped:
                     raise Broken(f"slot {slot}: {shard} is in {row} and has {stored}")

@@ -87,6 +87,10 @@ class Controller:
         if plan is None:
             self._done()
             return
+        for slot, (before, after) in enumerate(zip(seen.map.rows, plan.map.rows, strict=True)):
+            self._cluster.set_backs.removals.update(
+                (slot, before.epoch, shard) for shard in before.in_sync.keys() - after.in_sync
+            )
         etcd = self._cluster.etcd
         guards = guards_of(self.revision, seen)
         etcd.request(self.name, etcd.write_map, (plan.map, guards), lambda result: self._written(plan, result))

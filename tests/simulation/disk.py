@@ -1,8 +1,9 @@
-"""What a machine has flushed: one directory, lost as a whole or not at all."""
+"""What a machine has flushed: one directory. It is lost as a whole, or comes back as it was some writes ago."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-from shard.replica.words import Apply, Install, Op, OpName, Rename, SetEpoch, Stored, Write
+from shard.replica.words import Apply, Install, Op, OpName, Rename, Renounce, SetEpoch, Stored, Write
 from tests.simulation.content import Content
 from tests.simulation.world import Broken, World
 
@@ -19,8 +20,14 @@ class StoredCopy:
         self.content = Content()
         self.log: list[Op] = []  # The last ops; dropped with the data (rule 9).
 
+    def moved(self, world: World) -> "StoredCopy":
+        """Return the same copy, counted in another world."""
+        other = StoredCopy(world, self.stored, self._kept)
+        other.content, other.log = self.content, self.log
+        return other
+
     def write(self, writes: Sequence[Write]) -> None:
-        """Do the writes of one step, which are durable from then on."""
+        """Do the writes of one step."""
         for write in writes:
             match write:
                 case Apply():
@@ -30,6 +37,9 @@ class StoredCopy:
                 case Rename():
                     self._world.totals["catch-ups"] += 1
                     self._raise(write.epoch)
+                    self.stored = self.stored._replace(incarnation=write.incarnation)
+                case Renounce():
+                    self._world.totals["renounced copies"] += 1
                     self.stored = self.stored._replace(incarnation=write.incarnation)
                 case Install():
                     self._world.totals["clones"] += 1
@@ -67,11 +77,43 @@ class Disk:
 
     def __init__(self, world: World, slots: int, kept: int) -> None:
         self._world = world
-        self._slots = slots
+        self._slots: Final = slots
         self._kept = kept
-        self.copies: list[StoredCopy] = []
-        self.wipe()
+        self._founded: dict[int, str] = {}  # Slot -> the incarnation of the copy that was begun here.
+        self._journal: list[tuple[int, Sequence[Write]]] = []  # All writes since then, in order.
+        self.copies = self._begun(world)
+
+    def found(self, copies: Mapping[int, str]) -> None:
+        """Begin empty copies: slot -> incarnation."""
+        self._founded = dict(copies)
+        self.copies = self._begun(self._world)
+
+    def _begun(self, world: World) -> list[StoredCopy]:
+        copies = [StoredCopy(world, Stored(), self._kept) for _ in range(self._slots)]
+        for slot, incarnation in self._founded.items():
+            copies[slot].stored = Stored(incarnation, complete=True)
+        return copies
+
+    def write(self, slot: int, writes: Sequence[Write]) -> None:
+        """Do the writes of one step, which are durable from then on, unless the disk lies."""
+        self._journal.append((slot, writes))
+        self.copies[slot].write(writes)
 
     def wipe(self) -> None:
         """Be a new, empty directory."""
-        self.copies = [StoredCopy(self._world, Stored(), self._kept) for _ in range(self._slots)]
+        self._founded.clear()
+        self._journal.clear()
+        self.copies = self._begun(self._world)
+
+    @property
+    def writes(self) -> int:
+        """How many steps have written."""
+        return len(self._journal)
+
+    def set_back(self, writes: int) -> None:
+        """Be as it was before the last ``writes`` steps."""
+        del self._journal[len(self._journal) - writes :]
+        copies = self._begun(World(0))  # So that nothing is counted twice.
+        for slot, done in self._journal:
+            copies[slot].write(done)
+        self.copies = [copy.moved(self._world) for copy in copies]

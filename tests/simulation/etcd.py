@@ -3,7 +3,7 @@
 A request may be lost, or be executed late; an answer may be lost: then its outcome is unknown, which is ``None`` here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from tally.cluster.slot_map import SlotMap, SlotRow
@@ -27,6 +27,7 @@ class Seen(NamedTuple):
 
     Attributes:
         map_revision: The mod_revision of the map.
+        alive: Shard -> the process that registered, until its lease ends.
         controller: Who holds the key; "" for nobody.
         controller_revision: The create_revision of that key.
         lease_held: Whether the reader's own lease was alive and is renewed.
@@ -37,7 +38,7 @@ class Seen(NamedTuple):
     map_revision: int
     controller: str
     controller_revision: int
-    alive: tuple[str, ...]
+    alive: Mapping[str, int]
     lease_held: bool
     leads: bool
 
@@ -53,7 +54,7 @@ class Etcd:
         self.map = first
         self.map_revision = 1
         self._leases: dict[int, float] = {}  # Lease -> when it ends.
-        self._alive: dict[str, int] = {}  # Shard -> lease.
+        self._alive: dict[str, int] = {}  # Shard -> lease; a process makes a new one only when it lost its own.
         self.slow_s = 0.0  # Requests and answers take up to so long, besides the network.
         self._controller: tuple[str, int, int] | None = None  # Shard, lease, create_revision.
 
@@ -87,6 +88,10 @@ class Etcd:
         if self._controller is not None and self._controller[1] == lease:
             self._controller = None
 
+    def is_alive(self, shard: str) -> bool:
+        """Tell whether a shard has an alive key."""
+        return shard in self._alive
+
     # Actions.
 
     def register(self, shard: str, lease: int) -> None:
@@ -112,7 +117,7 @@ class Etcd:
 
     def _seen(self, lease: int, *, held: bool) -> Seen:
         name, its, revision = self._controller or ("", -1, 0)
-        return Seen(self.map, self.map_revision, name, revision, tuple(self._alive), held, its == lease)
+        return Seen(self.map, self.map_revision, name, revision, dict(self._alive), held, its == lease)
 
     def write_map(self, new: SlotMap, guards: Guards) -> int:
         """Write the map if the guards hold; return its revision, or 0. Rule 1 is checked here, where its history is."""

@@ -36,6 +36,7 @@ class Faults:
             (self._bad_network, 4),
             (self._fill_disk, 1),
             (self._wipe, 2),
+            (self._set_back, 3),
             (self._restart_gateway, 4),
             (self._stop_controller, 2),
         ]
@@ -55,6 +56,7 @@ class Faults:
         self._healed = True
         cluster = self._cluster
         cluster.network.mend_all()
+        cluster.network.calm = False
         cluster.moments.clear()
         cluster.etcd.slow_s = 0.0
         for machine in cluster.machines.values():
@@ -93,6 +95,8 @@ class Faults:
         self._kill_machine(self._machine())
 
     def _kill_machine(self, machine: Machine) -> None:
+        if not self._cluster.set_backs.expendable(machine.name):
+            return
         machine.kill()
         self._later(0.05, 4.0, machine.start)
 
@@ -139,7 +143,7 @@ class Faults:
         self._world.trace(f"strike: slot {slot}, {one}, {other}")
         victim = self._cluster.machines[one if chance() < 0.6 else other]
         kind = chance()
-        if kind < 0.6:
+        if kind < 0.6 and self._cluster.set_backs.expendable(victim.name):
             victim.kill()
             self._later(0.01, 0.15 if chance() < 0.7 else 4.0, victim.start)
         elif kind < 0.75:
@@ -170,15 +174,16 @@ class Faults:
 
     def _kill_all(self) -> None:
         for machine in self._cluster.machines.values():
-            machine.kill()
-            self._later(0.05, 2.5, machine.start)
+            if self._cluster.set_backs.expendable(machine.name):
+                machine.kill()
+                self._later(0.05, 2.5, machine.start)
 
     def _pause(self) -> None:
         self._pause_machine(self._machine())
 
     def _pause_machine(self, machine: Machine) -> None:
         process = machine.process
-        if process is not None and not process.paused:
+        if process is not None and not process.paused and self._cluster.set_backs.expendable(machine.name):
             self._world.trace(f"{machine.name} pauses")
             process.pause()
             self._later(0.1, self._random.choice((2.0, 4.5, 7.0)), process.resume)
@@ -201,13 +206,46 @@ class Faults:
     def _wipe(self) -> None:
         """Restart a machine with an empty directory, if that is one fault only and not the end of the data."""
         machine = self._machine()
-        if all(self._spared(slot, machine.name) for slot in range(self._cluster.slots)):
+        spared = all(self._spared(slot, machine.name) for slot in range(self._cluster.slots))
+        if spared and self._cluster.set_backs.expendable(machine.name):
             self._world.totals["wiped disks"] += 1
             machine.kill()
             wiped = {(slot, copy.stored.incarnation) for slot, copy in enumerate(machine.disk.copies)}
             self._cluster.wiped.update(wiped)
             machine.disk.wipe()
             self._later(0.05, 3.0, machine.start)
+
+    def _set_back(self) -> None:
+        """Restart a machine whose disk lost its last writes, or is as it was long ago; others have what it lost."""
+        machine = self._machine()
+        if self._disk_set_back(machine):
+            self._later(0.05, 1.5, machine.start)
+
+    def set_back_idle(self) -> None:
+        """Do that when all is well and nobody writes: nothing but the restart itself tells of it."""
+        machine = self._machine()
+        if self._disk_set_back(machine):
+            self._world.totals["disks set back, idle"] += 1
+            machine.start()
+
+    def _disk_set_back(self, machine: Machine) -> bool:
+        cluster, rows = self._cluster, self._cluster.etcd.map.rows
+        if not cluster.set_backs.expendable(machine.name):
+            return False
+        if not cluster.set_backs.safe_without(
+            machine.name, settled=lambda slot: machine.name not in rows[slot].in_sync
+        ):
+            return False
+        self._world.totals["disks set back"] += 1
+        machine.kill()
+        writes, chance = machine.disk.writes, self._world.chance()
+        before = [copy.stored for copy in machine.disk.copies]
+        machine.disk.set_back(self._random.randint(0, min(12, writes)) if chance < 0.6 else round(chance * writes))
+        for slot, stored in enumerate(before):
+            if stored.complete and machine.disk.copies[slot].stored != stored:
+                cluster.set_backs.copies[slot, machine.name, stored.incarnation] = stored.head.name.opnum
+        cluster.set_backs.open_slots()
+        return True
 
     def _spared(self, slot: int, shard: str) -> bool:
         """Tell whether the slot loses nothing when this shard's copy is gone, whatever is under way."""
@@ -227,7 +265,9 @@ class Faults:
     # Networks.
 
     def _cut(self, pairs: list[tuple[str, str]], low: float, high: float) -> None:
-        network = self._cluster.network
+        network, machines = self._cluster.network, self._cluster.machines
+        if not all(self._cluster.set_backs.expendable(name) for pair in pairs for name in pair if name in machines):
+            return
         for source, target in pairs:
             network.cut_off(source, target)
         self._later(low, high, self._mend, pairs)

@@ -25,6 +25,7 @@ class Machine:
         self._cluster = cluster
         self.name: Final = name
         self.disk = Disk(cluster.world, cluster.slots, kept)
+        self.founding: dict[int, str] = {}  # Slot -> incarnation of a copy that its first process begins.
         self.disk_full = False
         self.process: Process | None = None
         self.kill_at_flush: Callable[[], None] | None = None  # What is to happen between a write and its flush.
@@ -57,8 +58,8 @@ class Machine:
     # What arrives.
 
     def called(self, caller: Process, slot: int, call: int, message: Message) -> None:
-        """Take another shard's call; without a process the connection is refused."""
-        if self.process is not None:
+        """Take another shard's call; without a process that has read the map the connection is refused."""
+        if self.process is not None and self.process.has_map:
             self.process.enter(self.process.called, caller.name, slot, call, message)
         else:
             self._cluster.network.send(self.name, caller.name, caller.enter, caller.refused, self.name, slot, call)
@@ -80,7 +81,7 @@ class Machine:
     def push(self, new: SlotMap, revision: int) -> None:
         """Take a map from the controller."""
         if self.process is not None:
-            self.process.enter(self.process.see_map, new, revision)
+            self.process.enter(self.process.pushed, new, revision)
 
     def health(self, controller: "Controller", asked: float) -> None:
         """Take a controller's health call."""

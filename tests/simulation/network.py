@@ -15,6 +15,7 @@ class Network:
         self._after = world.after
         self._chance = world.chance
         self.trouble = 0.0  # The share of messages that are late, lost or repeated.
+        self.calm = False  # None of them at present.
         self._cut: dict[tuple[str, str], int] = {}  # (from, to) -> how many faults cut it.
 
     def send(self, source: str, target: str, act: Callable[..., None], *args: Any) -> None:
@@ -22,7 +23,7 @@ class Network:
         if self._cut and (source, target) in self._cut:
             return
         luck = self._chance()
-        if luck < self.trouble:
+        if luck < self.trouble and not self.calm:
             self._trouble(luck / self.trouble, act, args)
         else:
             self._after(0.001 + 0.03 * luck * luck * luck, act, *args)

@@ -22,6 +22,7 @@ from shard.replica.words import (
     Reply,
     RereadMap,
     Send,
+    Stored,
     Tell,
     Verdict,
 )
@@ -59,10 +60,8 @@ class Process:
         self._machine = machine
         self._now = machine.now
         self.name: Final = machine.name
-        self.copies = [
-            Copy(slot, Replica(self.name, disk.stored, calls=cluster.calls, incarnations=cluster.incarnations), disk)
-            for slot, disk in enumerate(machine.disk.copies)
-        ]
+        self.copies = [Copy(slot, self._replica(slot), disk) for slot, disk in enumerate(machine.disk.copies)]
+        self._others: dict[str, int] = {}  # Shard -> the process that was alive last.
         self._dead = False
         self.paused = False
         self._inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
@@ -87,6 +86,23 @@ class Process:
         }
 
     # Life and death.
+
+    def _replica(self, slot: int) -> Replica:
+        stored, founding = self._machine.disk.copies[slot].stored, self._machine.founding.pop(slot, None)
+        replica = Replica(
+            self.name,
+            Stored() if founding else stored,
+            calls=self._cluster.calls,
+            incarnations=self._cluster.incarnations,
+        )
+        if founding:
+            replica.found(founding)
+        return replica
+
+    @property
+    def has_map(self) -> bool:
+        """It has read the map since it began; before, it takes no calls."""
+        return self._map_revision > 0
 
     def begin(self) -> None:
         """Start the timers."""
@@ -120,7 +136,7 @@ class Process:
         self.controller = None
         lucky = self._world.random.randrange(len(self._unflushed) + 1)
         for copy, effects in list(self._unflushed)[:lucky]:
-            copy.disk.write(effects.writes)
+            self._machine.disk.write(copy.slot, effects.writes)
 
     def _tick(self) -> None:
         self._world.after(self._machine.real_s(TICK_S), self.enter, self._tick)
@@ -170,9 +186,22 @@ class Process:
             self.controller = Controller(self._cluster, self, seen.controller_revision)
             self.controller.begin()
         self._controller_name = seen.controller
-        self.see_map(seen.map, seen.map_revision)
+        for shard, process in seen.alive.items():
+            if self._others.get(shard) != process:
+                self._others[shard] = process
+                self._restarted(shard)
+        self._see_map(seen.map, seen.map_revision)
 
-    def see_map(self, new: SlotMap, revision: int) -> None:
+    def _restarted(self, shard: str) -> None:
+        for copy in self.copies:
+            self._step(copy, copy.replica.restarted, shard)
+
+    def pushed(self, new: SlotMap, revision: int) -> None:
+        """Take a map from the controller; who has read none yet goes by what it reads itself."""
+        if self.has_map:
+            self._see_map(new, revision)
+
+    def _see_map(self, new: SlotMap, revision: int) -> None:
         """Take a map, which may be an old one."""
         if revision < self._map_revision:
             return
@@ -276,7 +305,7 @@ class Process:
     def _flushed(self, copy: Copy, effects: Effects) -> None:
         first = self._unflushed.popleft()
         assert first[1] is effects
-        copy.disk.write(effects.writes)
+        self._machine.disk.write(copy.slot, effects.writes)
         copy.busy = False
         if isinstance(effects.writes[0], Install | Rename):
             row = self._cluster.etcd.map.rows[copy.slot]
@@ -393,6 +422,8 @@ class Process:
     def _act_ask(self, copy: Copy, act: Ask, _: Effects) -> None:
         if self._controller_name:
             request = Request(copy.slot, act.change, act.epoch, act.shard, act.incarnation)
+            if act.change is Change.REMOVE:
+                self._cluster.set_backs.removals.add((copy.slot, act.epoch, act.shard))
             machine = self._cluster.machines[self._controller_name]
             self._cluster.etcd.slowly(self._send, self.name, self._controller_name, machine.request, request)
             if act.change in {Change.ADD, Change.PROMOTE}:

@@ -75,6 +75,26 @@ def a_backup_dropped_before_its_removal_is_confirmed(patch: pytest.MonkeyPatch) 
     patch.setattr(Term, "_change", change)
 
 
+def the_member_that_is_ahead_is_removed(patch: pytest.MonkeyPatch) -> None:
+    def collect(term: Term, stored: Stored, now: float, effects: Effects) -> Stored:
+        stored = right(term, stored, now, effects)
+        if term.surpassed_by is not None:
+            shard, _ = term.surpassed_by
+            term.surpassed_by = None
+            term._change(shard, term._members[shard])
+        return stored
+
+    right = Term._collect
+    patch.setattr(Term, "_collect", collect)
+
+
+def no_forward_of_the_head_to_a_process_that_came_back(patch: pytest.MonkeyPatch) -> None:
+    def prove(_term: Term, _shard: str, _now: float) -> None:
+        pass
+
+    patch.setattr(Term, "prove", prove)
+
+
 def no_confirm_round(patch: pytest.MonkeyPatch) -> None:
     def tell_at_once(term: Term, effects: Effects) -> None:
         if term._readers:
@@ -100,6 +120,8 @@ def a_transaction_of_the_controller_without_its_guard(patch: pytest.MonkeyPatch)
         a_writer_id_used_again,
         no_check_of_keys,
         a_backup_dropped_before_its_removal_is_confirmed,
+        the_member_that_is_ahead_is_removed,
+        no_forward_of_the_head_to_a_process_that_came_back,
         no_confirm_round,
         a_transaction_of_the_controller_without_its_guard,
     ],

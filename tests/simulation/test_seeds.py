@@ -26,6 +26,8 @@ MUST_HAPPEN = (
     "guarded transactions refused",
     "new terms",
     "wiped disks",
+    "disks set back",
+    "renounced copies",
 )
 
 

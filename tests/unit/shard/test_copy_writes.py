@@ -10,7 +10,7 @@ from shard.keys import CopyRecord, generation_ranges, log_key, record_key, stagi
 from shard.op import Counted
 from shard.op_body import decode_body, encode_body
 from shard.op_log import LogEntry
-from shard.replica.words import Apply, Install, Op, OpName, Rename, SetEpoch, Write
+from shard.replica.words import Apply, Install, Op, OpName, Rename, Renounce, SetEpoch, Write
 from shard.store import Changes
 from tests.support.cluster_values import SMALL
 from tests.support.copies import ANN, DictCopy, sub_batch
@@ -77,6 +77,13 @@ def test_each_write_is_a_group_with_its_own_record(built: Built) -> None:
     stored = [CopyRecord.decode(dict(changes.puts)[record_key(SLOT)]) for changes in groups]
     assert [(one.epoch, one.opnum, one.incarnation.hex()) for one in stored] == [(7, 0, "cd" * 16), (7, 1, "cd" * 16)]
     assert stored[-1] == record
+
+
+def test_renounced_copy_keeps_all_but_its_name(built: Built) -> None:
+    """It joins again from its own head, if the op log of another goes back so far."""
+    record, groups = changes_of(SLOT, built.before, [Renounce("cd" * 16)], None)
+    assert record == built.before._replace(incarnation=bytes.fromhex("cd" * 16))
+    assert list(everything(groups)) == [record_key(SLOT)]
 
 
 def test_higher_epoch_changes_the_record_only(built: Built) -> None:
