@@ -9,6 +9,7 @@ Invariants:
 All methods block; the engine calls them in threads. ``get`` and ``flush`` release the GIL.
 """
 
+import contextlib
 import re
 import threading
 import time
@@ -86,7 +87,8 @@ class Store:
             # What a crash left in the log was read back; whether it was ever on the disk is not known. Now it is.
             self.flush()
         except BaseException:
-            self.close()
+            with contextlib.suppress(Exception):  # A damaged one may not close well; what was found first counts.
+                self.close()
             raise
 
     def _begin_links(self) -> None:

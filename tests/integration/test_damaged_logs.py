@@ -1,6 +1,6 @@
 """A log that was damaged at random: what is there after it is what was written up to some write, or it is refused.
 
-The logs are real, and so is RocksDB. The one mistake that must never be made: a write is missing and a later one is there.
+The logs are real, and so is RocksDB. What must never be: a write is missing, and a later one is there.
 """
 
 import random
