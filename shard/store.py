@@ -40,7 +40,8 @@ BLOCK_CACHE_BYTES: Final = 64 * 2**20
 
 # How RocksDB's errors are told apart: rocksdict passes on their text, and nothing else.
 _STALLED: Final = "Result incomplete: Write stall"
-_CORRUPT: Final = "Corruption"
+# A file of a database that is gone is damage too.
+_CORRUPT: Final = re.compile("Corruption|^IO error: No such file or directory: While opening a file for ")
 _LOCKED: Final = re.compile("^IO error: (While lock file|lock hold by current process)")
 
 
@@ -283,7 +284,7 @@ def _options() -> Options:
 
 
 def _raise(exc: Exception) -> NoReturn:
-    if _CORRUPT in str(exc):
+    if _CORRUPT.search(str(exc)):
         raise StoreCorrupt(_reason(exc)) from exc
     raise StoreFailed(_reason(exc)) from exc
 

@@ -11,6 +11,7 @@ from shard.damage import SET_ASIDE
 from tests.faults.probe import Measurement, Row, measured
 from tests.faults.test_faults import LEASE_S, check, new_seed
 from tests.support import damage
+from tests.support.cluster import Cluster
 from tests.support.damage import Damage
 from tests.support.waiting import until
 
@@ -53,6 +54,27 @@ async def test_bit_flipped_in_a_table_is_noticed_and_its_copies_come_back_from_t
 
     row = await measured(tmp_path, strike, fault="SST: bit flipped", lease_s=LEASE_S, seed=seed)
     check(row, rows)
+
+
+async def test_damaged_database_with_the_only_copies_is_refused_until_an_operator_gives_it_up(tmp_path: Path) -> None:
+    """Nobody has what is missing, and to go on with the rest would be to serve wrong numbers."""
+    seed = new_seed()
+    async with Cluster(tmp_path, shards=1, copies=1, slots=8, spread=4) as cluster:
+        (name,) = cluster.shards
+        cluster.kill(name)
+        print(damage.cut_the_log(cluster.data(name), random.Random(seed)))  # noqa: T201
+        for _ in range(2):
+            cluster.restart(name)
+            await until(lambda: cluster.ended() == [name], within_s=NOTICED_S)
+            last = (tmp_path / f"{name}.log").read_text().splitlines()[-1]
+            assert "no other shard has slots 0, 1, 2, 3, 4, 5, 6, 7;" in last
+            assert "--set-damaged-aside" in last
+        cluster.env[name] = {"TALLY_SET_DAMAGED_ASIDE": "1"}
+        cluster.restart(name)
+        log = tmp_path / f"{name}.log"
+        await until(lambda: "shard_ready" in log.read_text().rpartition("database_set_aside")[2], within_s=NOTICED_S)
+        status = await cluster.status()
+        assert not status["all_serve"], status
 
 
 async def struck(measurement: Measurement, path: Path, kind: Damage, seed: int) -> None:

@@ -292,6 +292,21 @@ def test_table_that_is_gone_is_corrupt(path: Path, table: Path) -> None:
         Store(path)
 
 
+@pytest.mark.parametrize("name", ["CURRENT", "MANIFEST-*"])
+@pytest.mark.parametrize("left", [0.0, 0.5, None], ids=["emptied", "cut", "gone"])
+def test_database_whose_list_of_tables_is_damaged_is_corrupt(path: Path, name: str, left: float | None) -> None:
+    store = Store(path)
+    store.write([Changes([(b"a", b"1")])])
+    store.close()
+    (file,) = path.glob(name)
+    if left is None:
+        file.unlink()
+    else:
+        os.truncate(file, int(left * file.stat().st_size))
+    with pytest.raises(StoreCorrupt):
+        Store(path)
+
+
 def test_stalls_are_waited_out_and_nothing_is_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = store_module._options()
     options.set_write_buffer_size(64 * 1024)  # Full after six of the writes below.
