@@ -13,11 +13,12 @@ from tests.faults.test_faults import LEASE_S, check, new_seed
 from tests.support import damage
 from tests.support.cluster import Cluster
 from tests.support.damage import Damage
-from tests.support.waiting import until
+from tests.support.waiting import running, until
 
 VICTIM: Final = "s2"
 NOTICED_S: Final = 40.0
 RUNS_BEFORE_S: Final = 2.0
+SUPERVISE_S: Final = 0.5
 
 both_kinds: Final = [
     pytest.param(damage.zero_a_block_of_the_log, id="zeros"),
@@ -59,7 +60,7 @@ async def test_bit_flipped_in_a_table_is_noticed_and_its_copies_come_back_from_t
 async def test_damaged_database_with_the_only_copies_is_refused_until_an_operator_gives_it_up(tmp_path: Path) -> None:
     """Nobody has what is missing, and to go on with the rest would be to serve wrong numbers."""
     seed = new_seed()
-    async with Cluster(tmp_path, shards=1, copies=1, slots=8, spread=4) as cluster:
+    async with Cluster(tmp_path, shards=1, copies=1, slots=8, spread=4, lease_s=LEASE_S) as cluster:
         (name,) = cluster.shards
         cluster.kill(name)
         print(damage.cut_the_log(cluster.data(name), random.Random(seed)))  # noqa: T201
@@ -70,10 +71,14 @@ async def test_damaged_database_with_the_only_copies_is_refused_until_an_operato
             assert "no other shard has slots 0, 1, 2, 3, 4, 5, 6, 7;" in last
             assert "--set-damaged-aside" in last
         cluster.env[name] = {"TALLY_SET_DAMAGED_ASIDE": "1"}
-        cluster.restart(name)
         log = tmp_path / f"{name}.log"
-        await until(lambda: "shard_ready" in log.read_text().rpartition("database_set_aside")[2], within_s=NOTICED_S)
-        status = await cluster.status()
+
+        def begins_anew() -> bool:
+            return "shard_ready" in log.read_text().partition("database_set_aside")[2]
+
+        async with running(supervise(cluster, name)):
+            await until(begins_anew, within_s=NOTICED_S)
+            status = await cluster.status()
         assert not status["all_serve"], status
 
 
@@ -83,18 +88,20 @@ async def struck(measurement: Measurement, path: Path, kind: Damage, seed: int) 
     measurement.begins(f"SIGKILL of {VICTIM}")
     cluster.kill(VICTIM)
     print(kind(cluster.data(VICTIM), random.Random(seed)))  # noqa: T201 - pytest shows it with the failure.
-    cluster.restart(VICTIM)
     log = path / f"{VICTIM}.log"
-
-    def noticed() -> bool:
-        if VICTIM in cluster.ended():  # It noticed while it ran, and comes back like under any supervisor.
-            cluster.restart(VICTIM)
-        return "database_set_aside" in log.read_text()
-
-    await until(noticed, within_s=NOTICED_S)
-    assert "store_damaged" in log.read_text()
-    assert (cluster.data(VICTIM) / SET_ASIDE).is_dir()
-    await measurement.is_back()
+    async with running(supervise(cluster, VICTIM)):
+        await until(lambda: "database_set_aside" in log.read_text(), within_s=NOTICED_S)
+        assert "store_damaged" in log.read_text()
+        assert (cluster.data(VICTIM) / SET_ASIDE).is_dir()
+        await measurement.is_back()
     status = await cluster.status()
     (found,) = (shard for shard in status["shards"] if shard["id"] == VICTIM)
     assert found["alive"], status
+
+
+async def supervise(cluster: Cluster, name: str) -> None:
+    """Start a shard whenever it has ended: it may notice damage while it runs, and under its new name wait its turn."""
+    while True:
+        if name in cluster.ended():
+            cluster.restart(name)
+        await asyncio.sleep(SUPERVISE_S)
