@@ -197,7 +197,7 @@ class Store:
             _raise(exc)
 
     def close(self) -> None:
-        """Flush and close; safe to repeat."""
+        """Flush and close."""
         self._db.close()
         self._note.close()
 
