@@ -22,10 +22,12 @@ _ANSWER_S: Final = 1.0
 async def lags_ms(address: str, seconds: float) -> list[float]:
     """Return how long each answer took, sorted, as a process of its own measures it."""
     command = (sys.executable, "-m", "tests.support.health_lag", address, str(seconds))
+    pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=commands.environment()
+        *command, stdin=pipe, stdout=pipe, stderr=pipe, env=commands.environment()
     )
     done = await commands.finish(process, within_s=seconds + 30)
+    assert done.status == 0, done.err
     found: list[float] = json.loads(done.out)
     return found
 
