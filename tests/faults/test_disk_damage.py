@@ -37,7 +37,7 @@ async def test_damaged_write_ahead_log_is_noticed_and_its_copies_come_back_from_
         await asyncio.sleep(RUNS_BEFORE_S)
         await struck(measurement, tmp_path, kind, seed)
 
-    row = await measured(tmp_path, strike, fault=f"WAL: {kind.__name__}", lease_s=LEASE_S, seed=seed)
+    row = await measured(tmp_path, strike, fault=kind.__name__.replace("_", " "), lease_s=LEASE_S, seed=seed)
     check(row, rows)
 
 
