@@ -54,7 +54,9 @@ async def test_full_disk_ends_no_start_silently_and_once_there_is_room_all_copie
             tmp_path, strike, fault="disk full, and freed", lease_s=LEASE_S, seed=new_seed(), data=data
         )
     check(row, rows)
-    assert "disk_nearly_full" in (tmp_path / f"{VICTIM}.log").read_text()
+    said = (tmp_path / f"{VICTIM}.log").read_text()
+    # It looks every two seconds how full the disk is; one that fills up at once may end it before.
+    assert "disk_nearly_full" in said or '"store_failed"' in said
 
 
 async def test_flush_that_fails_once_ends_the_shard_and_loses_nothing(tmp_path: Path, rows: list[Row]) -> None:
