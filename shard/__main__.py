@@ -38,6 +38,12 @@ from tally.limits import raise_file_limit
 @option("--lease-s", type=int, default=10, help="Seconds after the last sign of life until it counts as away.")
 @resolve_option
 @option("--metrics", metavar="HOST:PORT", help="Where to answer GET /metrics, for Prometheus. Default: nowhere.")
+@option(
+    "--set-damaged-aside",
+    is_flag=True,
+    help="Go on without a damaged database even if no other shard has its slots: they stay unserved until "
+    "`tally give-up`. For one start.",
+)
 @option("--crash-at", hidden=True, help="For tests: end without warning at a step of a move.")
 @option("--crash-on-user", hidden=True, help="For tests: end without warning when an event of this user is counted.")
 def main(*, etcd: str | None, cluster: str, id: str | None, **settings: Any) -> None:  # noqa: A002 - the flag's name.

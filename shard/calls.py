@@ -22,7 +22,7 @@ from shard.replica.words import Effects, Op, OpName
 from shard.slot_copy import SlotCopy
 from shard.steps import Outside, Steps, Work
 from shard.store import Changes, Snapshot, Store
-from tally.errors import StoreFailed
+from tally.errors import StoreCorrupt, StoreFailed
 
 log = structlog.get_logger()
 
@@ -207,7 +207,7 @@ class Calls:
         try:
             for changes in groups:
                 await self._disk.write_beside(changes)
-        except StoreFailed as exc:
+        except (StoreFailed, StoreCorrupt) as exc:
             self._work.fail(exc)
             raise
         return True

@@ -142,12 +142,30 @@ def make_identity(path: Path, identity: Identity) -> None:
 
 def _write_identity(path: Path, identity: Identity) -> None:
     path.mkdir(parents=True, exist_ok=True)
-    draft = path / _DRAFT
+    write_durably(path / IDENTITY_FILE, identity.to_json())
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Write a small file whole or not at all; durable when this returns.
+
+    Raises:
+        OSError: It can't be written; what it held before is still there.
+    """
+    draft = path.with_name(f"{path.name}.new")
     with draft.open("w", encoding="utf-8") as file:
-        file.write(identity.to_json())
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    draft.rename(path / IDENTITY_FILE)
+    draft.rename(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make durable which files a directory has.
+
+    Raises:
+        OSError: The disk does not take it.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

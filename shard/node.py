@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import grpc.aio
@@ -18,11 +17,12 @@ from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
 from shard.analytics import AnalyticsService
 from shard.asking import Asker
-from shard.directory import DATABASE, Identity, after_look, check_identity, make_identity, read_identity
+from shard.damage import note_damage, open_data
+from shard.directory import Identity, check_identity, make_identity, read_identity
+from shard.disk import DISK_MAX_S
 from shard.engine import Engine
 from shard.exchange import NodeService
 from shard.figures import Figures, ShardCollector
-from shard.keys import RECORDS
 from shard.peers import Peers
 from shard.points import Point, counts_all, crash_at, crash_on_user, goes_on
 from shard.settings import ShardSettings
@@ -40,7 +40,7 @@ from tally.cluster.node_calls import NodeCalls
 from tally.cluster.reader import ClusterReader
 from tally.cluster.registration import Registration
 from tally.cluster.state import ClusterState
-from tally.errors import ConfigError, StoreCorrupt, StoreFailed
+from tally.errors import ConfigError, DirectoryRefused, StoreCorrupt, StoreFailed
 from tally.monitor.process import monitored
 
 log = structlog.get_logger()
@@ -80,8 +80,8 @@ async def run(settings: ShardSettings, stop: Stop) -> None:
         await reader.start(float("inf"))
         identity = own_directory(settings, reader.state.config)
         structlog.contextvars.bind_contextvars(process=f"shard {identity.shard}")
-        store = await asyncio.to_thread(Store, settings.data / DATABASE)
-        identity = look_inside(settings.data, identity, store)
+        give_up = settings.set_damaged_aside
+        identity, store = await asyncio.to_thread(open_data, settings.data, identity, reader.state.map, give_up=give_up)
         node = _Node(settings, identity, etcd, reader, store)
         await stack.enter_async_context(monitored(settings.metrics_address, lambda: ShardCollector(node.figures)))
         await node.serve(stop)
@@ -101,16 +101,6 @@ def own_directory(settings: ShardSettings, config: ClusterConfig) -> Identity:
         log.info("directory_made", path=str(settings.data), shard=shard)
     check_identity(found, settings.data, settings.shard, config)
     return found
-
-
-def look_inside(path: Path, found: Identity, store: Store) -> Identity:
-    """Return the identity of a directory whose database is open; it may have lost what it held."""
-    identity = after_look(found, has_copies=any(True for _ in store.scan(*RECORDS)))
-    if identity.directory != found.directory:
-        log.error("directory_lost_its_data", path=str(path), shard=found.shard)
-    if identity != found:
-        make_identity(path, identity)
-    return identity
 
 
 class _Node:
@@ -274,7 +264,17 @@ class _Node:
         except (StoreFailed, StoreCorrupt) as exc:
             # What was being written is unknown, and a thread may hang in it: nothing here can be ended in order.
             log.critical("store_failed", reason=str(exc))
+            if isinstance(exc, StoreCorrupt):
+                await self._note_damage(exc.what)
             os._exit(1)
+
+    async def _note_damage(self, reason: str) -> None:
+        """Let the next start know; if the disk does not take it, that start may find out by itself."""
+        try:
+            async with asyncio.timeout(DISK_MAX_S):
+                await asyncio.to_thread(note_damage, self._data, reason)
+        except (DirectoryRefused, TimeoutError) as exc:
+            log.error("damage_not_noted", reason=str(exc))  # noqa: TRY400 - no traceback: it ends here.
 
     def _take_map(self, state: ClusterState) -> None:
         if state.map is not None:

@@ -27,6 +27,7 @@ class ShardSettings:
         lease_s: How long it counts as alive after its last sign of life.
         resolve: Where this process reaches other shards, if not where etcd says: ``id=host:port,...``.
         metrics: ``host:port`` to answer ``GET /metrics`` on, port 0 for a free one; None: nowhere.
+        set_damaged_aside: Go on without a damaged database even if nobody else has its slots.
         crash_at: For tests: the point of a move at which the process ends without warning.
         crash_on_user: For tests: a user whose events end the process without warning when it counts them.
     """
@@ -40,6 +41,7 @@ class ShardSettings:
     lease_s: int = 10
     resolve: str = ""
     metrics: str | None = None
+    set_damaged_aside: bool = False
     crash_at: str | None = None
     crash_on_user: str | None = None
 

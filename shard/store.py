@@ -3,12 +3,15 @@
 Invariants:
   * a group of changes is written whole or not at all, also over a crash;
   * nothing is durable before ``flush`` has returned;
+  * what is there after an opening is what was written up to some moment, and all that was flushed: see ``links``;
   * an error in writing or flushing is *unknown*: what was written may be there after the next start.
 
 All methods block; the engine calls them in threads. ``get`` and ``flush`` release the GIL.
 """
 
+import contextlib
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +30,7 @@ from rocksdict import (
     WriteOptions,
 )
 
+from shard.links import LINKS, Note, last_write, link_key
 from tally.errors import DirectoryRefused, StoreBusy, StoreCorrupt, StoreFailed
 
 WRITE_ENTRIES: Final = 1000  # rocksdict holds the GIL through a write: about 0.3 ms for so many.
@@ -36,7 +40,8 @@ BLOCK_CACHE_BYTES: Final = 64 * 2**20
 
 # How RocksDB's errors are told apart: rocksdict passes on their text, and nothing else.
 _STALLED: Final = "Result incomplete: Write stall"
-_CORRUPT: Final = "Corruption"
+# A file of a database that is gone is damage too.
+_CORRUPT: Final = re.compile("Corruption|^IO error: No such file or directory: While opening a file for ")
 _LOCKED: Final = re.compile("^IO error: (While lock file|lock hold by current process)")
 
 
@@ -62,11 +67,12 @@ class Store:
 
         Raises:
             DirectoryRefused: Another process has it open.
-            StoreCorrupt: It is damaged.
+            StoreCorrupt: It is damaged, or writes are missing.
             StoreFailed: It can't be opened: no permission, no room, too many files.
         """
         try:
             self._db = Rdict(str(path), _options())
+            self._note = Note.open(path)
         except Exception as exc:
             if _LOCKED.search(str(exc)):
                 raise DirectoryRefused(str(path), "another process has it open") from exc
@@ -74,8 +80,25 @@ class Store:
         self._write_options = WriteOptions()
         # A stall then fails at once; waiting inside RocksDB would hold the GIL.
         self._write_options.no_slowdown = True
-        # What a crash left in the log was read back; whether it was ever on the disk is not known. Now it is.
-        self.flush()
+        self._write_lock = threading.Lock()
+        try:
+            self._last = last_write([key for key, _ in self.scan(*LINKS)], self._note.read())
+            if not self._last:
+                self._begin_links()
+            # What a crash left in the log was read back; whether it was ever on the disk is not known. Now it is.
+            self.flush()
+        except BaseException:
+            with contextlib.suppress(Exception):  # A damaged one may not close well; what was found first counts.
+                self.close()
+            raise
+
+    def _begin_links(self) -> None:
+        """Put the first link into a table: in the log it could be lost together with the writes that follow it."""
+        self._write_once([Changes(())])
+        try:
+            self._db.flush()
+        except Exception as exc:  # noqa: BLE001 - rocksdict raises plain exceptions.
+            _raise(exc)
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the stored value of each key, None where there is none.
@@ -115,6 +138,7 @@ class Store:
         """Write each group atomically, in order; not durable yet. Waits out a stall of up to ``STALL_MAX_S``.
 
         Raises:
+            StoreCorrupt: RocksDB found damage, perhaps while it put tables together.
             StoreFailed: RocksDB can't write, or is stalled for too long. What was written is unknown.
         """
         together: list[Changes] = []
@@ -147,27 +171,35 @@ class Store:
                 batch.delete(key)
             for start, end in changes.range_deletes:
                 batch.delete_range(start, end)
-        try:
-            self._db.write(batch, self._write_options)
-        except Exception as exc:
-            if _STALLED in str(exc):
-                raise StoreBusy from exc
-            raise StoreFailed(_reason(exc)) from exc
+        with self._write_lock:  # The log has the writes in the order of their numbers.
+            batch.put(link_key(self._last + 1), b"")
+            batch.delete(link_key(self._last))
+            try:
+                self._db.write(batch, self._write_options)
+            except Exception as exc:
+                if _STALLED in str(exc):
+                    raise StoreBusy from exc
+                _raise(exc)
+            self._last += 1
 
     def flush(self) -> None:
         """Make everything durable that was written before this call began.
 
         Raises:
+            StoreCorrupt: RocksDB found damage.
             StoreFailed: It may or may not be durable.
         """
+        covered = self._last
         try:
             self._db.flush_wal(True)
-        except Exception as exc:
-            raise StoreFailed(_reason(exc)) from exc
+            self._note.write(covered)
+        except Exception as exc:  # noqa: BLE001 - rocksdict raises plain exceptions.
+            _raise(exc)
 
     def close(self) -> None:
         """Flush and close."""
         self._db.close()
+        self._note.close()
 
 
 class Snapshot:
@@ -238,7 +270,8 @@ def _options() -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_block_based_table_factory(table)
-    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    # Up to the first damage: a power cut may leave some behind the last flush. What was flushed, the links tell.
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
     options.set_compression_type(DBCompressionType.lz4())
     options.set_write_buffer_size(32 * 2**20)
     options.set_max_write_buffer_number(3)
@@ -251,7 +284,7 @@ def _options() -> Options:
 
 
 def _raise(exc: Exception) -> NoReturn:
-    if _CORRUPT in str(exc):
+    if _CORRUPT.search(str(exc)):
         raise StoreCorrupt(_reason(exc)) from exc
     raise StoreFailed(_reason(exc)) from exc
 

@@ -3,7 +3,10 @@
 Errors of grpc, rocksdict and etcd become one of these in exactly one file each, with ``raise ... from exc``.
 """
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+_SLOTS_SHOWN: Final = 20
 
 
 class TallyError(Exception):
@@ -239,7 +242,7 @@ class StoreBusy(TallyError):
 
 
 class StoreCorrupt(TallyError):
-    """A stored key or value does not decode. Not retryable."""
+    """A stored key or value does not decode, or writes are missing. Not retryable."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -247,3 +250,22 @@ class StoreCorrupt(TallyError):
 
     def __str__(self) -> str:
         return f"the store is damaged: {self.what}"
+
+
+class DataDamaged(TallyError):
+    """A shard's database is damaged, and no other shard has all of its slots. It was left where it is."""
+
+    def __init__(self, path: str, reason: str, slots: Sequence[int]) -> None:
+        super().__init__(path, reason, slots)
+        self.path = path
+        self.reason = reason
+        self.slots = slots
+
+    def __str__(self) -> str:
+        shown = ", ".join(str(slot) for slot in self.slots[:_SLOTS_SHOWN])
+        more = len(self.slots) - _SLOTS_SHOWN
+        return (
+            f"the data in {self.path} is damaged ({self.reason}), and no other shard has slots {shown}"
+            f"{f' and {more} more' if more > 0 else ''}; bring the disk back as it was, or go on without that data: "
+            "--set-damaged-aside (TALLY_SET_DAMAGED_ASIDE=1), then tally give-up"
+        )

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from rocksdict import Rdict
 
 from shard import store as store_module
+from shard.links import NOTE_FILE
 from shard.store import WRITE_ENTRIES, Changes, Store
 from tally.errors import DirectoryRefused, StoreBusy, StoreCorrupt, StoreFailed
 from tests.support import commands
@@ -144,11 +146,12 @@ def test_flushed_data_survives_a_kill(path: Path) -> None:
     reopened.close()
 
 
-def test_log_that_was_cut_short_is_read_up_to_there(path: Path) -> None:
-    """So a crash in the middle of a write leaves it: what came before was flushed, what is cut off was not."""
+def test_log_that_was_cut_short_behind_the_last_flush_is_read_up_to_there(path: Path) -> None:
+    """So a power cut leaves it: what came before was flushed, what is cut off was not."""
     with writing_process(path) as process:
         process.kill()
         process.wait(10)
+    forget_what_was_flushed(path)
     log = write_ahead_log(path)
     os.truncate(log, log.stat().st_size - 10)
     reopened = Store(path)
@@ -156,6 +159,18 @@ def test_log_that_was_cut_short_is_read_up_to_there(path: Path) -> None:
     assert found == [b"k%05d" % number for number in range(len(found))]
     assert KEYS - WRITE_ENTRIES <= len(found) < KEYS
     reopened.close()
+
+
+def test_log_that_lost_a_write_that_was_flushed_is_corrupt_however_often_it_is_opened(path: Path) -> None:
+    """One that lost its end looks to RocksDB like one that never had it."""
+    with writing_process(path) as process:
+        process.kill()
+        process.wait(10)
+    log = write_ahead_log(path)
+    os.truncate(log, log.stat().st_size - 10)
+    for _ in range(2):
+        with pytest.raises(StoreCorrupt, match="writes that were flushed are missing"):
+            Store(path)
 
 
 def test_log_with_damage_in_the_middle_is_corrupt(path: Path) -> None:
@@ -167,6 +182,30 @@ def test_log_with_damage_in_the_middle_is_corrupt(path: Path) -> None:
     damage(log, log.stat().st_size // 2)
     with pytest.raises(StoreCorrupt):
         Store(path)
+
+
+def test_note_that_is_torn_says_nothing(path: Path) -> None:
+    """A power cut may leave it so; the log alone is good."""
+    first = Store(path)
+    first.write([Changes([(b"a", b"1")])])
+    first.close()
+    damage(path / NOTE_FILE, 0)
+    second = Store(path)
+    assert second.get([b"a"]) == [b"1"]
+    second.close()
+
+
+def test_database_without_links_gets_them(path: Path) -> None:
+    """An older version made it."""
+    path.mkdir()
+    database = Rdict(str(path), store_module._options())
+    database[b"a"] = b"1"
+    database.close()
+    for _ in range(2):
+        store = Store(path)
+        assert store.get([b"a"]) == [b"1"]
+        store.write([Changes([(b"b", b"2")])])
+        store.close()
 
 
 @contextmanager
@@ -198,6 +237,11 @@ sys.stdin.read()
 """
 
 
+def forget_what_was_flushed(path: Path) -> None:
+    """Leave a database as a power cut may: the note is not flushed."""
+    (path / NOTE_FILE).unlink()
+
+
 def write_ahead_log(path: Path) -> Path:
     return max(path.glob("*.log"), key=lambda log: log.stat().st_size)
 
@@ -205,7 +249,7 @@ def write_ahead_log(path: Path) -> Path:
 def damage(file: Path, offset: int) -> None:
     """Turn some bits of a file over."""
     content = bytearray(file.read_bytes())
-    for place in range(offset, offset + 50):
+    for place in range(offset, min(offset + 50, len(content))):
         content[place] ^= 0xFF
     file.write_bytes(content)
 
@@ -217,8 +261,7 @@ def table(path: Path) -> Path:
     store.write(Changes([(b"k%05d" % number, os.urandom(100))]) for number in range(10_000))
     store._db.flush()
     store.close()
-    (file,) = path.glob("*.sst")
-    return file
+    return max(path.glob("*.sst"), key=lambda table: table.stat().st_size)  # The other one has the first link.
 
 
 def test_damaged_table_is_told_by_those_who_read_it(path: Path, table: Path) -> None:
@@ -245,6 +288,21 @@ def test_table_whose_end_is_damaged_is_corrupt_and_not_in_use(path: Path, table:
 
 def test_table_that_is_gone_is_corrupt(path: Path, table: Path) -> None:
     table.unlink()
+    with pytest.raises(StoreCorrupt):
+        Store(path)
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "MANIFEST-*"])
+@pytest.mark.parametrize("left", [0.0, 0.5, None], ids=["emptied", "cut", "gone"])
+def test_database_whose_list_of_tables_is_damaged_is_corrupt(path: Path, name: str, left: float | None) -> None:
+    store = Store(path)
+    store.write([Changes([(b"a", b"1")])])
+    store.close()
+    (file,) = path.glob(name)
+    if left is None:
+        file.unlink()
+    else:
+        os.truncate(file, int(left * file.stat().st_size))
     with pytest.raises(StoreCorrupt):
         Store(path)
 
