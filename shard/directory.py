@@ -113,7 +113,11 @@ def check_identity(found: Identity, path: Path, shard: str | None, config: Clust
     if shard is not None and found.shard != shard:
         raise DirectoryRefused(str(path), f"it is the data of shard {found.shard!r}, not of {shard!r}")
     if found.cluster != config.uuid:
-        raise DirectoryRefused(str(path), f"it belongs to the cluster {found.cluster}, not to {config.uuid}")
+        reason = f"it belongs to the cluster {found.cluster}, not to {config.uuid}"
+        raise DirectoryRefused(
+            str(path),
+            f"{reason}; if etcd had lost the cluster of this data, bring that back: tally recover --data {path}",
+        )
     if found.shape != config.shape:
         raise DirectoryRefused(str(path), f"it was made with {found.shape}, and the cluster has {config.shape}")
 

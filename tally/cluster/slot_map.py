@@ -103,6 +103,17 @@ class SlotMap:
             raise BadClusterData(key, f"the slots are not 0 to {slots - 1} in order")
         return cls(rows, joining)
 
+    def goes_back_from(self, other: "SlotMap") -> tuple[int, ...]:
+        """Return the slots whose rows can't have come after those of ``other``.
+
+        Such a row is older, or another one of the same epoch: then both came from the same older map, which is what a
+        restored etcd had.
+        """
+        pairs = enumerate(zip(self.rows, other.rows, strict=True))
+        return tuple(
+            slot for slot, (mine, its) in pairs if mine.epoch < its.epoch or (mine.epoch == its.epoch and mine != its)
+        )
+
     def slots_per_primary(self) -> Counter[str]:
         """Return how many slots each shard is primary of."""
         return Counter(row.primary for row in self.rows)
