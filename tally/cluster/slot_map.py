@@ -114,6 +114,10 @@ class SlotMap:
             slot for slot, (mine, its) in pairs if mine.epoch < its.epoch or (mine.epoch == its.epoch and mine != its)
         )
 
+    def shards(self) -> list[str]:
+        """Return who has a copy in sync of some slot, sorted."""
+        return sorted({shard for row in self.rows for shard in row.in_sync})
+
     def slots_per_primary(self) -> Counter[str]:
         """Return how many slots each shard is primary of."""
         return Counter(row.primary for row in self.rows)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -144,7 +145,7 @@ def test_differences_name_what_is_fixed_and_nothing_else() -> None:
         {"first_shards": 1025},
     ],
 )
-def test_settings_that_this_version_can_not_keep_are_refused(change: dict[str, int]) -> None:
+def test_settings_that_this_version_can_not_keep_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         ClusterConfig(uuid=UUID, shape=Shape(), **change)
 

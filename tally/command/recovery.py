@@ -1,0 +1,253 @@
+"""The map that ``tally recover`` makes of what all copies tell: who is asked, in which epochs, and what follows. Pure.
+
+| a slot has | its row |
+|---|---|
+| copies | the one with the highest head is primary; in sync are all with that head, or with the op before it |
+| copies with heads of one name and other content | none, unless data loss is accepted: then the one that most have |
+| no copy | none, unless data loss is accepted: then an empty one on the shard with the fewest |
+
+Why the highest head, by (epoch, opnum), has all that was acknowledged, if all shards are asked and none has lost its
+disk. An op (e, n) is acknowledged once every member of the row of e has it. Take one of them: heads only grow, so the
+highest of all heads, (f, m), is at least (e, n). If f = e, both are of one term, whose ops follow each other, so (f, m)
+has (e, n) in it. If f > e, the term of f began by collecting what was acknowledged in all before it, and each op of it
+has that in it. What comes after (e, n) was in doubt; now it is counted, once, for its writer's number goes with it.
+
+Why copies with the op before it count too: the first thing that a term does is to forward the head again (rule 6), and
+these take it then. The op must be there for that; in a slot of one copy only its name is.
+
+Why nothing is acknowledged after a head was told: the epoch that each copy stores, the fence, is higher than any that a
+copy has stored and any row that a shard knows. So no term of it or of a higher one can begin before the new row, which
+is higher still, is written.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import NamedTuple
+
+from tally.cluster.members import Wanted
+from tally.cluster.slot_map import SlotMap, SlotRow
+from tally.cluster.state import ClusterState
+from tally.command.shards import Answers, ShardAnswer
+from tally.command.slot_list import named_slots
+from tally.command.tables import table
+
+
+class OpName(NamedTuple):
+    """What an op is known by; the digest chains over all ops before it."""
+
+    epoch: int = 0
+    opnum: int = 0
+    digest: bytes = b""
+
+
+class CopyHead(NamedTuple):
+    """The op that a copy applied last.
+
+    Attributes:
+        incarnation: Of the copy.
+        name: Of the op.
+        previous: Of the one that it follows.
+        whole: The copy has the op itself, not only its name.
+    """
+
+    incarnation: str
+    name: OpName
+    previous: OpName = OpName()
+    whole: bool = False
+
+
+class Told(NamedTuple):
+    """A copy's answer: the epoch that it has stored, and its head if it is complete and took the fence."""
+
+    epoch: int
+    head: CopyHead | None
+
+
+Heads = Mapping[int, Mapping[str, CopyHead]]
+"""Slot -> shard -> the head of its copy."""
+
+
+class Recovered(NamedTuple):
+    """What is decided.
+
+    Attributes:
+        rows: Slot -> its row.
+        behind: Slot -> who has a copy that is not in sync; it catches up.
+        unlike: Slots of which heads of one name have other content.
+        lost: Slots without a copy.
+    """
+
+    rows: Mapping[int, SlotRow]
+    behind: Mapping[int, tuple[str, ...]]
+    unlike: tuple[int, ...]
+    lost: tuple[int, ...]
+
+
+def there(answers: Answers) -> dict[str, ShardAnswer]:
+    """Return the shards that answer and have copies: one without any is new, or has lost its disk."""
+    return {
+        shard: answer
+        for shard, answer in answers.items()
+        if answer is not None and any(copy.complete for copy in answer.copies.values())
+    }
+
+
+def need(state: ClusterState, answers: Answers) -> str:
+    """Return why the map must be recovered; "" if nothing says so.
+
+    Args:
+        state: Read after the answers came, so that none of them can go by a newer map.
+        answers: Of all members.
+    """
+    if state.config.recovering:
+        return "tally recover broke off before"
+    if state.map is None:
+        return "etcd has no map" if there(answers) else ""
+    fences = fences_above(state, answers)
+    older = [slot for slot, row in enumerate(state.map.rows) if fences[slot] > row.epoch + 1]
+    return f"etcd has older rows than the shards know, of {named_slots(older)}" if older else ""
+
+
+def missing(state: ClusterState, answers: Answers, shards: int | None, without: Set[str]) -> str:
+    """Return who is to answer before anything is decided, in words; "" if all are there.
+
+    Args:
+        state: As etcd has it; its map, old or not, names shards.
+        answers: Of all members.
+        shards: How many have copies; None: all members.
+        without: Whom the operator gives up.
+    """
+    found = there(answers)
+    named = set(state.members) if shards is None else set()
+    named |= set(state.map.shards()) if state.map is not None else set()
+    named |= {shard for answer in answers.values() if answer is not None for shard in answer.map_shards}
+    parts = [_absence(shard, answers) for shard in sorted(named - without - found.keys())]
+    wanted = 0 if shards is None else shards - len(without - found.keys())
+    if len(found) < wanted:
+        parts.append(f"{len(found)} of {wanted} shards with copies answer ({', '.join(sorted(found)) or 'none'})")
+    return "; ".join(parts)
+
+
+def _absence(shard: str, answers: Answers) -> str:
+    if shard not in answers:
+        return f"{shard} has not registered"
+    return f"{shard} does not answer" if answers[shard] is None else f"{shard} has no copies"
+
+
+def fences_above(state: ClusterState, answers: Answers) -> list[int]:
+    """Return by slot an epoch above all that copies have stored, that shards know of rows, and that etcd has."""
+    known = [row.epoch for row in state.map.rows] if state.map is not None else [0] * state.config.shape.slots
+    for answer in answers.values():
+        if answer is not None:
+            for slot, epoch in enumerate(answer.map_epochs):
+                known[slot] = max(known[slot], epoch)
+            for slot, copy in answer.copies.items():
+                known[slot] = max(known[slot], copy.epoch)
+    return [epoch + 1 for epoch in known]
+
+
+def recovered(
+    state: ClusterState, fences: Sequence[int], heads: Heads, before: Mapping[int, str], *, accept_loss: bool = False
+) -> Recovered:
+    """Decide on all rows that can be decided on.
+
+    Args:
+        state: With the members.
+        fences: By slot, the epoch that its copies have stored.
+        heads: Of all complete copies that there are.
+        before: Slot -> who served it last; it is primary again if it can be.
+        accept_loss: Choose where heads are unlike.
+    """
+    active = sum(member.wanted is Wanted.ACTIVE for member in state.members.values())
+    floor = state.config.min_copies_among(active)
+    rows: dict[int, SlotRow] = {}
+    behind: dict[int, tuple[str, ...]] = {}
+    unlike: list[int] = []
+    primaries: Counter[str] = Counter()
+    for slot, fence in enumerate(fences):
+        copies = heads.get(slot, {})
+        tops = _tops(copies)
+        if len(tops) > 1:
+            unlike.append(slot)
+        if not tops or (len(tops) > 1 and not accept_loss):
+            continue
+        in_sync = _in_sync(copies, tops[0])
+        fit = [shard for shard in sorted(in_sync) if copies[shard].name == tops[0]]
+        primary = before.get(slot, "")
+        if primary not in fit:
+            primary = min(fit, key=lambda shard: (primaries[shard], shard))
+        primaries[primary] += 1
+        rows[slot] = SlotRow(fence + 1, primary, in_sync, min(floor, len(in_sync)))
+        behind[slot] = tuple(sorted(copies.keys() - in_sync.keys()))
+    lost = tuple(slot for slot in range(len(fences)) if not heads.get(slot))
+    return Recovered(rows, {slot: shards for slot, shards in behind.items() if shards}, tuple(unlike), lost)
+
+
+def _tops(copies: Mapping[str, CopyHead]) -> list[OpName]:
+    """Return the highest heads, more than one only if their content differs; first what most copies have."""
+    counts = Counter(head.name for head in copies.values())
+    top = max(((name.epoch, name.opnum) for name in counts), default=None)
+    tops = [name for name in counts if (name.epoch, name.opnum) == top]
+    return sorted(tops, key=lambda name: (-counts[name], name.digest))
+
+
+def _in_sync(copies: Mapping[str, CopyHead], top: OpName) -> dict[str, str]:
+    names = {top} | {head.previous for head in copies.values() if head.name == top and head.whole}
+    holders = [shard for shard in sorted(copies) if copies[shard].name in names]
+    return {shard: copies[shard].incarnation for shard in holders}
+
+
+def heirs(found: Recovered, answers: Answers, state: ClusterState, slots: Iterable[int]) -> dict[int, str]:
+    """Return who is to begin slots of which no copy is left: active shards that answer, those with the fewest first."""
+    kept = Counter(shard for row in found.rows.values() for shard in row.in_sync)
+    active = [
+        shard
+        for shard, answer in sorted(answers.items())
+        if answer is not None and state.members[shard].wanted is Wanted.ACTIVE
+    ]
+    chosen: dict[int, str] = {}
+    for slot in slots if active else ():
+        chosen[slot] = min(active, key=lambda shard: (kept[shard], shard))
+        kept[chosen[slot]] += 1
+    return chosen
+
+
+def map_of(found: Recovered, begun: Mapping[int, SlotRow]) -> SlotMap:
+    """Put the map together of rows for every slot."""
+    rows = {**found.rows, **begun}
+    return SlotMap(tuple(rows[slot] for slot in range(len(rows))))
+
+
+def describe_shards(state: ClusterState, answers: Answers) -> str:
+    """Show what there is to recover from."""
+    lines = []
+    for shard, answer in sorted(answers.items()):
+        copies = answer.copies if answer is not None else {}
+        lines.append(
+            (
+                shard,
+                state.members[shard].address,
+                "yes" if answer is not None else "NO",
+                str(sum(copy.complete for copy in copies.values())),
+                str(max((copy.epoch for copy in copies.values()), default=0)),
+            )
+        )
+    return table(("SHARD", "ADDRESS", "ANSWERS", "COPIES", "HIGHEST EPOCH"), lines)
+
+
+def describe_map(slot_map: SlotMap, found: Recovered, begun: Mapping[int, SlotRow]) -> str:
+    """Show what was recovered."""
+    kept = Counter(shard for row in slot_map.rows for shard in row.in_sync)
+    late = Counter(shard for shards in found.behind.values() for shard in shards)
+    slots = slot_map.slots_per_primary()
+    lines = [
+        (shard, str(slots[shard]), str(kept[shard]), str(late[shard])) for shard in sorted(kept.keys() | late.keys())
+    ]
+    text = [
+        table(("SHARD", "SLOTS", "COPIES", "TO CATCH UP"), lines),
+        "",
+        f"recovered: {len(found.rows)} of {len(slot_map.rows)} slots, with {kept.total()} copies in sync",
+    ]
+    if begun:
+        text.append(f"begun with nothing, their events are lost: {named_slots(begun)}")
+    return "\n".join([*text, "they serve again within seconds, see: tally status"])
