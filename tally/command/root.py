@@ -12,7 +12,7 @@ from tally.command.give_up import give_up
 from tally.command.importer.import_file import import_file
 from tally.command.machine.up import up
 from tally.command.members import members
-from tally.command.recover import recover
+from tally.command.recovery.recover import recover
 from tally.command.status import status
 from tally.command.streams import STDOUT, check_open
 from tally.command.streams import give_up as give_up_stream

@@ -1,4 +1,4 @@
-"""What the commands ask the shards themselves, over gRPC; the heads of copies are asked for in ``fence_calls.py``."""
+"""What the commands ask the shards themselves, over gRPC; ``recovery/fence_calls.py`` asks for heads."""
 
 import asyncio
 from collections.abc import Iterable, Mapping

@@ -12,7 +12,7 @@ import grpc.aio
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.channel import open_channel, peer_metadata
-from tally.command.recovery import CopyHead, OpName, Told
+from tally.command.recovery.decision import CopyHead, OpName, Told
 from tally.errors import Unavailable
 
 SENDER: Final = "recover"
