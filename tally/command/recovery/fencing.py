@@ -8,7 +8,7 @@ from tally.cluster.state import ClusterState
 from tally.command.cluster import Refused
 from tally.command.recovery.decision import CopyHead
 from tally.command.recovery.fence_calls import ask_heads
-from tally.command.recovery.readiness import fences_above, there
+from tally.command.recovery.readiness import fences_above, known_epochs, there
 from tally.command.shards import Answers, ask_shards
 from tally.command.slot_list import named_slots
 
@@ -36,7 +36,7 @@ async def fenced(state: ClusterState, answers: Answers) -> tuple[list[int], dict
         Refused: A shard is getting new copies and did not tell.
         Unavailable: A shard did not answer.
     """
-    fences, asked = fences_above(state, answers), there(answers)
+    fences, asked = fences_above(known_epochs(state, answers)), there(answers)
     told = await asyncio.gather(
         *(_heads_of(state, shard, {slot: fences[slot] for slot in _slots_of(answers, shard)}) for shard in asked)
     )
@@ -67,7 +67,7 @@ async def _heads_of(state: ClusterState, shard: str, fences: Mapping[int, int]) 
 async def _check_still_so(state: ClusterState, fences: list[int], heads: Mapping[int, Mapping[str, CopyHead]]) -> None:
     """Make sure that nothing happened since: the same copies and heads, no higher epoch, and nobody who serves."""
     answers = await ask_shards(state, timeout_s=ASK_S)
-    if any(above > fence + 1 for above, fence in zip(fences_above(state, answers), fences, strict=True)):
+    if any(known > fence for known, fence in zip(known_epochs(state, answers), fences, strict=True)):
         raise ChangedMeanwhile
     if any(answer is not None and answer.serving for answer in answers.values()):
         raise ChangedMeanwhile

@@ -1,11 +1,15 @@
 """Whether the map must be recovered, who must be there for it, and in which epochs the copies are fenced. Pure."""
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
+from typing import Final
 
 from tally.cluster.state import ClusterState
 from tally.command.shards import Answers, ShardAnswer
 from tally.command.slot_list import named_slots
 from tally.command.tables import table
+
+LEAP: Final = 1000
+"""A gateway, or a shard that is away, may have read newer rows than all who answer: the new ones are above those."""
 
 
 def there(answers: Answers) -> dict[str, ShardAnswer]:
@@ -28,8 +32,8 @@ def need(state: ClusterState, answers: Answers) -> str:
         return "tally recover broke off before"
     if state.map is None:
         return "etcd has no map" if there(answers) else ""
-    fences = fences_above(state, answers)
-    older = [slot for slot, row in enumerate(state.map.rows) if fences[slot] > row.epoch + 1]
+    known = known_epochs(state, answers)
+    older = [slot for slot, row in enumerate(state.map.rows) if known[slot] > row.epoch]
     return f"etcd has older rows than the shards know, of {named_slots(older)}" if older else ""
 
 
@@ -59,8 +63,8 @@ def _absence(shard: str, answers: Answers) -> str:
     return f"{shard} does not answer" if answers[shard] is None else f"{shard} has no copies"
 
 
-def fences_above(state: ClusterState, answers: Answers) -> list[int]:
-    """Return by slot an epoch above all that copies have stored, that shards know of rows, and that etcd has."""
+def known_epochs(state: ClusterState, answers: Answers) -> list[int]:
+    """Return by slot the highest epoch that copies have stored, that shards know of rows, and that etcd has."""
     known = [row.epoch for row in state.map.rows] if state.map is not None else [0] * state.config.shape.slots
     for answer in answers.values():
         if answer is not None:
@@ -68,7 +72,12 @@ def fences_above(state: ClusterState, answers: Answers) -> list[int]:
                 known[slot] = max(known[slot], epoch)
             for slot, copy in answer.copies.items():
                 known[slot] = max(known[slot], copy.epoch)
-    return [epoch + 1 for epoch in known]
+    return known
+
+
+def fences_above(known: Sequence[int]) -> list[int]:
+    """Return by slot the epoch that all copies are to store; ``LEAP`` above what is known, for others may know more."""
+    return [epoch + LEAP for epoch in known]
 
 
 def describe_shards(state: ClusterState, answers: Answers) -> str:

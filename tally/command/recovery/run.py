@@ -58,7 +58,6 @@ class Recovery:
         self._keys = keys
         self._wish = wish
         self._lost_config: ClusterConfig | None = None  # What it was, if etcd has it no more.
-        self._begun: dict[int, SlotRow] = {}
         self._said = ""
 
     async def run(self) -> str:
@@ -73,11 +72,10 @@ class Recovery:
                 self._wish.data, self._wish.shards, self._wish.copies, self._wish.min_copies
             )
         await self._check_needed()
-        if self._wish.act:
-            await self._begin()
-        else:
+        if not self._wish.act:
             seen, answers = await self._all_there()
             return describe_shards(seen.state, answers)
+        await self._begin()
         for _ in range(_ATTEMPTS):
             try:
                 return await self._written(*await self._all_there())

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from protos.tally.internal.v1 import node_pb2
 from tally.cluster.identity import IDENTITY_FILE, Identity
 from tally.cluster.keys import Keys
 from tally.cluster.members import Wanted
 from tally.cluster.rows import new_term, with_rows
 from tally.cluster.slot_map import SlotRow
 from tally.command.cluster import Refused
-from tally.command.recovery.decision import CopyHead, OpName, describe_map, heirs, map_of, recovered
+from tally.command.recovery.decision import CopyHead, OpName, Told, describe_map, heirs, map_of, recovered
+from tally.command.recovery.fence_calls import told_by
 from tally.command.recovery.lost_config import lost_config, state_with
-from tally.command.recovery.readiness import describe_shards, fences_above, missing, need
+from tally.command.recovery.readiness import LEAP, describe_shards, fences_above, known_epochs, missing, need
 from tally.command.shards import HeldCopy, ShardAnswer
 from tally.errors import DirectoryRefused
 from tests.support.cluster_values import SMALL, UUID, config, key_value, member, members, state
@@ -91,9 +93,10 @@ def test_who_has_copies_must_be_there_or_be_given_up(
 def test_fence_is_above_all_that_copies_have_stored_and_rows_that_anybody_knows() -> None:
     mapped = with_rows(STATE.map, {7: new_term(new_term(new_term(STATE.map.rows[7])))})  # type: ignore[arg-type,union-attr]
     answers = {"s0": answer(epoch=2, slots=2), "s1": answer(epoch=3, slots=1), "s2": None}
-    assert fences_above(replace(STATE, map=mapped), answers) == [4, 3, 2, 2, 2, 2, 2, 5]
-    assert fences_above(GONE, answers | {"s2": answer(slots=0, map_epoch=6)}) == [7] * 8
-    assert fences_above(GONE, {}) == [1] * 8
+    assert known_epochs(replace(STATE, map=mapped), answers) == [3, 2, 1, 1, 1, 1, 1, 4]
+    assert known_epochs(GONE, answers | {"s2": answer(slots=0, map_epoch=6)}) == [6] * 8
+    assert known_epochs(GONE, {}) == [0] * 8
+    assert fences_above([0, 7]) == [LEAP, 7 + LEAP]
 
 
 # What becomes of a slot.
@@ -200,3 +203,14 @@ def test_config_in_etcd_counts_unless_it_is_of_another_cluster_without_a_map() -
     assert STATE.map is not None
     with pytest.raises(Refused, match="another cluster of the name 't', with a map"):
         state_with(KEYS, [*made_anew, key_value(KEYS.map, STATE.map.to_json())], lost)
+
+
+def test_head_counts_only_of_a_copy_that_took_the_fence() -> None:
+    name = node_pb2.OpName(epoch=4, opnum=9, digest=b"d")
+    wire = node_pb2.CopyAnswer(
+        slot=3, verdict=node_pb2.VERDICT_OK, epoch=7, incarnation=b"\xaa" * 16, head=node_pb2.Op(name=name, body=b"x")
+    )
+    assert told_by(wire) == Told(7, CopyHead("aa" * 16, OpName(4, 9, b"d"), OpName(), whole=True))
+    for verdict in (node_pb2.VERDICT_STALE, node_pb2.VERDICT_NO_COPY, node_pb2.VERDICT_UNSPECIFIED):
+        wire.verdict = verdict
+        assert told_by(wire) == Told(7, None)
