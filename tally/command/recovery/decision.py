@@ -7,11 +7,11 @@
 | no copy | none, unless data loss is accepted: then an empty one on the shard with the fewest |
 
 Why the highest head, by (epoch, opnum), has all that was acknowledged, if all shards are asked and none has lost its
-disk. An op (e, n) is acknowledged once every member of the row of e has it. Take one of them: it keeps that, for a clone
-that replaces it comes from a primary that serves, and has it too. So the highest of all heads, (f, m), is at least
-(e, n). If f = e, both are of one term, whose ops follow each other, so (f, m) has (e, n) in it. If f > e, the term of f
-began by collecting what was acknowledged in all before it, and each op of it has that in it. What comes after (e, n) was
-in doubt; now it is counted, once, for its writer's number goes with it.
+disk. An op (e, n) is acknowledged once every member of the row of e has it. Take one of them: it keeps that, for a
+clone that replaces it comes from a primary that serves, and has it too. So the highest of all heads, (f, m), is at
+least (e, n). If f = e, both are of one term, whose ops follow each other, so (f, m) has (e, n) in it. If f > e, the
+term of f began by collecting what was acknowledged in all before it, and each op of it has that in it. What comes
+after (e, n) was in doubt; now it is counted, once, for its writer's number goes with it.
 
 Why copies with the op before it count too: the first thing that a term does is to forward the head again (rule 6), and
 these take it then. The op must be there for that; in a slot of one copy only its name is.
