@@ -29,13 +29,8 @@ async def until(what: str, is_so: Callable[[], bool]) -> None:
 async def goes_on(measurement: Measurement) -> None:
     """Wait until each slot took a write and was read, both sent after now."""
     since = time.monotonic()
-    probed = measurement._clients.probed
-    await until(
-        "each slot is written and read",
-        lambda: all(
-            max(one.sent for one in some) > since for two in probed for some in (two.writes, two.reads) if some
-        ),
-    )
+    done = [some for one in measurement._clients.probed for some in (one.writes, one.reads)]
+    await until("each slot is written and read", lambda: all(some and some[-1].sent > since for some in done))
 
 
 async def recover(cluster: Cluster, *more: str) -> commands.Finished:

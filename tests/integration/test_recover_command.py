@@ -18,7 +18,7 @@ PATIENT_S: Final = 30.0
 
 def url(cluster: Cluster, number: int) -> str:
     """Return where the hour of an event is counted: some hours, so that every slot has events."""
-    return f"{cluster.url}?timestamp={(HOUR + number % 10) * 3_600_000}"
+    return f"{cluster.url}/analytics?timestamp={(HOUR + number % 10) * 3_600_000}"
 
 
 async def count(cluster: Cluster) -> None:
