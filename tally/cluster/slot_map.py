@@ -2,7 +2,7 @@
 
 Invariants (PROTOCOL rule 1):
   * the primary is in the in-sync set, which is never empty;
-  * every change of a row raises its epoch by one.
+  * every change of a row raises its epoch: by one, and by many if ``tally recover`` can't know the newest row for sure.
 
 Pure: JSON text in, values out, and back.
 """
