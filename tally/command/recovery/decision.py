@@ -2,7 +2,7 @@
 
 | a slot has | its row |
 |---|---|
-| copies | the one with the highest head is primary; in sync are all with that head, or with the op before it |
+| copies | one of those with the highest head is primary, and all of those are in sync |
 | copies with heads of one name and other content | none, unless data loss is accepted: then the one that most have |
 | no copy | none, unless data loss is accepted: then an empty one on the shard with the fewest |
 
@@ -13,8 +13,8 @@ least (e, n). If f = e, both are of one term, whose ops follow each other, so (f
 term of f began by collecting what was acknowledged in all before it, and each op of it has that in it. What comes
 after (e, n) was in doubt; now it is counted, once, for its writer's number goes with it.
 
-Why copies with the op before it count too: the first thing that a term does is to forward the head again (rule 6), and
-these take it then. The op must be there for that; in a slot of one copy only its name is.
+Why no copy that is one op behind, though a term begins by forwarding its head: that op may be acknowledged. If those who
+have it died before, the others of the set would go on without it. They catch up within seconds, by the op log.
 
 Why nothing is acknowledged after a head was told: the epoch that each copy stores, the fence, is higher than any that a
 copy has stored and any row that a shard knows. So no term of it or of a higher one can begin before the new row, which
@@ -47,14 +47,10 @@ class CopyHead(NamedTuple):
     Attributes:
         incarnation: Of the copy.
         name: Of the op.
-        previous: Of the one that it follows.
-        whole: The copy has the op itself, not only its name.
     """
 
     incarnation: str
     name: OpName
-    previous: OpName = OpName()
-    whole: bool = False
 
 
 class Told(NamedTuple):
@@ -109,11 +105,10 @@ def recovered(
             unlike.append(slot)
         if not tops or (len(tops) > 1 and not accept_loss):
             continue
-        in_sync = _in_sync(copies, tops[0])
-        fit = [shard for shard in sorted(in_sync) if copies[shard].name == tops[0]]
+        in_sync = {shard: copies[shard].incarnation for shard in sorted(copies) if copies[shard].name == tops[0]}
         primary = before.get(slot, "")
-        if primary not in fit:
-            primary = min(fit, key=lambda shard: (primaries[shard], shard))
+        if primary not in in_sync:
+            primary = min(in_sync, key=lambda shard: (primaries[shard], shard))
         primaries[primary] += 1
         rows[slot] = SlotRow(fence + 1, primary, in_sync, min(floor, len(in_sync)))
         behind[slot] = tuple(sorted(copies.keys() - in_sync.keys()))
@@ -127,12 +122,6 @@ def _tops(copies: Mapping[str, CopyHead]) -> list[OpName]:
     top = max(((name.epoch, name.opnum) for name in counts), default=None)
     tops = [name for name in counts if (name.epoch, name.opnum) == top]
     return sorted(tops, key=lambda name: (-counts[name], name.digest))
-
-
-def _in_sync(copies: Mapping[str, CopyHead], top: OpName) -> dict[str, str]:
-    names = {top} | {head.previous for head in copies.values() if head.name == top and head.whole}
-    holders = [shard for shard in sorted(copies) if copies[shard].name in names]
-    return {shard: copies[shard].incarnation for shard in holders}
 
 
 def heirs(found: Recovered, answers: Answers, state: ClusterState, slots: Iterable[int]) -> dict[int, str]:

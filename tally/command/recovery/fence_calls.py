@@ -69,11 +69,5 @@ def told_by(answer: node_pb2.CopyAnswer) -> Told:
     """Return what a copy told. Pure."""
     if answer.verdict != node_pb2.VERDICT_OK:
         return Told(answer.epoch, None)
-    head = CopyHead(
-        answer.incarnation.hex(), _name(answer.head.name), _name(answer.head.previous), bool(answer.head.body)
-    )
-    return Told(answer.epoch, head)
-
-
-def _name(wire: node_pb2.OpName) -> OpName:
-    return OpName(wire.epoch, wire.opnum, wire.digest)
+    name = OpName(answer.head.name.epoch, answer.head.name.opnum, answer.head.name.digest)
+    return Told(answer.epoch, CopyHead(answer.incarnation.hex(), name))

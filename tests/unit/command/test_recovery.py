@@ -34,10 +34,9 @@ def answer(*, epoch: int = 1, map_epoch: int = 0, slots: int = 8) -> ShardAnswer
     return ShardAnswer(copies=copies, map_epochs=(map_epoch,) * 8 if map_epoch else ())
 
 
-def head(shard: str, epoch: int, opnum: int, *, digest: bytes = b"d", whole: bool = True) -> CopyHead:
-    """Return a head whose previous op is of the same term."""
-    previous = OpName(epoch, opnum - 1, digest) if opnum > 1 else OpName()
-    return CopyHead(INCARNATIONS[shard], OpName(epoch, opnum, digest), previous, whole)
+def head(shard: str, epoch: int, opnum: int, *, digest: bytes = b"d") -> CopyHead:
+    """Return a head."""
+    return CopyHead(INCARNATIONS[shard], OpName(epoch, opnum, digest))
 
 
 def of_slot_0(heads: Mapping[str, CopyHead]) -> dict[int, Mapping[str, CopyHead]]:
@@ -102,17 +101,12 @@ def test_fence_is_above_all_that_copies_have_stored_and_rows_that_anybody_knows(
 # What becomes of a slot.
 
 
-def test_most_advanced_copy_is_primary_and_all_with_its_head_or_the_op_before_are_in_sync() -> None:
-    heads = {"s0": head("s0", 4, 8), "s1": head("s1", 4, 9), "s2": head("s2", 4, 7), "s3": head("s3", 3, 99)}
+def test_most_advanced_copy_is_primary_and_only_those_with_its_head_are_in_sync() -> None:
+    """One op behind is behind: that op may be acknowledged, and nobody may go on without it."""
+    heads = {"s0": head("s0", 4, 8), "s1": head("s1", 4, 9), "s2": head("s2", 4, 9), "s3": head("s3", 3, 99)}
     found = recovered(STATE, [6] * 8, of_slot_0(heads), {0: "s0"})
-    assert found.rows[0] == SlotRow(7, "s1", {"s0": INCARNATIONS["s0"], "s1": INCARNATIONS["s1"]}, 2)
-    assert (found.behind, found.unlike, found.lost) == ({0: ("s2", "s3")}, (), ())
-
-
-def test_copy_one_op_behind_is_not_in_sync_where_only_the_name_of_the_op_is_left() -> None:
-    heads = {"s0": head("s0", 4, 8), "s1": head("s1", 4, 9, whole=False)}
-    found = recovered(STATE, [6] * 8, of_slot_0(heads), {})
-    assert found.rows[0] == SlotRow(7, "s1", {"s1": INCARNATIONS["s1"]}, 1)
+    assert found.rows[0] == SlotRow(7, "s1", {"s1": INCARNATIONS["s1"], "s2": INCARNATIONS["s2"]}, 2)
+    assert (found.behind, found.unlike, found.lost) == ({0: ("s0", "s3")}, (), ())
 
 
 def test_higher_epoch_counts_more_than_more_ops() -> None:
@@ -210,7 +204,7 @@ def test_head_counts_only_of_a_copy_that_took_the_fence() -> None:
     wire = node_pb2.CopyAnswer(
         slot=3, verdict=node_pb2.VERDICT_OK, epoch=7, incarnation=b"\xaa" * 16, head=node_pb2.Op(name=name, body=b"x")
     )
-    assert told_by(wire) == Told(7, CopyHead("aa" * 16, OpName(4, 9, b"d"), OpName(), whole=True))
+    assert told_by(wire) == Told(7, CopyHead("aa" * 16, OpName(4, 9, b"d")))
     for verdict in (node_pb2.VERDICT_STALE, node_pb2.VERDICT_NO_COPY, node_pb2.VERDICT_UNSPECIFIED):
         wire.verdict = verdict
         assert told_by(wire) == Told(7, None)
