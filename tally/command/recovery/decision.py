@@ -13,8 +13,8 @@ least (e, n). If f = e, both are of one term, whose ops follow each other, so (f
 term of f began by collecting what was acknowledged in all before it, and each op of it has that in it. What comes
 after (e, n) was in doubt; now it is counted, once, for its writer's number goes with it.
 
-Why no copy that is one op behind, though a term begins by forwarding its head: that op may be acknowledged. If those who
-have it died before, the others of the set would go on without it. They catch up within seconds, by the op log.
+Why no copy that is one op behind, though a term begins by forwarding its head: that op may be acknowledged. If those
+who have it died before, the others of the set would go on without it. They catch up within seconds, by the op log.
 
 Why nothing is acknowledged after a head was told: the epoch that each copy stores, the fence, is higher than any that a
 copy has stored and any row that a shard knows. So no term of it or of a higher one can begin before the new row, which
