@@ -58,6 +58,7 @@ class Recovery:
         self._keys = keys
         self._wish = wish
         self._lost_config: ClusterConfig | None = None  # What it was, if etcd has it no more.
+        self._config_is_there = False  # And not one of another cluster.
         self._said = ""
 
     async def run(self) -> str:
@@ -86,8 +87,10 @@ class Recovery:
     async def _look(self) -> Seen:
         """Read all that etcd says; as if the config were there that it lost."""
         found = list((await self._etcd.read_prefix(self._keys.prefix)).found)
-        revisions = {one.key: one.mod_revision for one in found}
-        return Seen(self._keys, state_with(self._keys, found, self._lost_config), revisions)
+        state = state_with(self._keys, found, self._lost_config)
+        texts = [one.value for one in found if one.key == self._keys.config]
+        self._config_is_there = [ClusterConfig.from_json(text, "").uuid for text in texts] == [state.config.uuid]
+        return Seen(self._keys, state, {one.key: one.mod_revision for one in found})
 
     # Whether, and who else may write.
 
@@ -101,7 +104,7 @@ class Recovery:
             silent = sorted(shard for shard, answer in answers.items() if answer is None)
             who = f"; but {', '.join(silent)} did not answer: start them first" if silent else ""
             lost = "no shard that answers has a copy" if seen.state.map is None else "the map is as new as all copies"
-            if self._keys.config in seen.revisions:
+            if self._config_is_there:
                 raise Refused(f"there is nothing to recover: {lost}{who}")
 
     async def _begin(self) -> None:
@@ -110,8 +113,8 @@ class Recovery:
             seen = await self._look()
             wanted = replace(seen.state.config, recovering=True)
             guard = ModRevision(self._keys.config, seen.revisions.get(self._keys.config, 0))
-            there_already = self._keys.config in seen.revisions and seen.state.config.recovering
-            if there_already or (await self._etcd.commit([guard], [Put(self._keys.config, wanted.to_json())])).ok:
+            said_already = self._config_is_there and seen.state.config.recovering
+            if said_already or (await self._etcd.commit([guard], [Put(self._keys.config, wanted.to_json())])).ok:
                 return
         raise KeepsChanging
 
