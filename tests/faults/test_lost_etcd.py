@@ -14,6 +14,7 @@ from tests.faults.probe import Measurement, Row, measured
 from tests.faults.test_faults import FAIL_OVER_MAX_S, LEASE_S, assert_taken_over, check, new_seed
 from tests.support import commands
 from tests.support.cluster import Cluster
+from tests.support.etcd import single
 
 PATIENT_S: Final = 30.0
 IDLE_S: Final = 3.0  # Some plans of a controller, and longer than an answer of a shard is believed.
@@ -46,7 +47,7 @@ async def test_wiped_etcd_stops_no_traffic_and_is_recovered_without_a_loss(tmp_p
     async def strike(measurement: Measurement) -> None:
         cluster = measurement.cluster
         measurement.begins("etcd loses its data")
-        await asyncio.to_thread(cluster.etcd.wipe)
+        await asyncio.to_thread(single(cluster.etcd).wipe)
         await goes_on(measurement)
         cluster.kill("s2")
         cluster.restart("s2")
@@ -84,7 +85,7 @@ async def test_etcd_restored_from_an_old_snapshot_makes_nobody_act_on_it_and_is_
 
     async def strike(measurement: Measurement) -> None:
         cluster = measurement.cluster
-        snapshot = await asyncio.to_thread(cluster.etcd.snapshot)
+        snapshot = await asyncio.to_thread(single(cluster.etcd).snapshot)
         old = await map_in_etcd(cluster)
         measurement.begins("SIGKILL of s1, so that epochs rise")
         cluster.kill("s1")
@@ -93,7 +94,7 @@ async def test_etcd_restored_from_an_old_snapshot_makes_nobody_act_on_it_and_is_
         cluster.restart("s1")
         await measurement.is_back()
         measurement.begins("etcd is restored")
-        await asyncio.to_thread(cluster.etcd.restore, snapshot)
+        await asyncio.to_thread(single(cluster.etcd).restore, snapshot)
         await goes_on(measurement)
         assert (await cluster.status())["map_outdated"]
         assert cluster.ended() == []

@@ -9,6 +9,7 @@ import aiohttp
 
 from tests.support import commands
 from tests.support.cluster import Cluster
+from tests.support.etcd import single
 from tests.support.events import HOUR
 from tests.support.waiting import until
 
@@ -47,7 +48,7 @@ async def test_cluster_that_was_made_anew_in_an_empty_etcd_is_exchanged_for_the_
     """Its shards end rather than join the new one, and refuse to start; then they take their data back."""
     async with Cluster(tmp_path, slots=8, spread=4, copies=2, lease_s=2) as cluster:
         await count(cluster)
-        cluster.etcd.wipe()
+        single(cluster.etcd).wipe()
         made = await commands.tally("create", "--etcd", cluster.etcd.endpoint, "--cluster", cluster.name)
         assert made.status == 0, made
         await until(lambda: set(cluster.shards) <= set(cluster.ended()), within_s=PATIENT_S)
@@ -70,7 +71,7 @@ async def test_shard_that_is_gone_for_good_is_left_out_on_an_operators_word_only
     async with Cluster(tmp_path, slots=8, spread=4, copies=2, lease_s=2) as cluster:
         await count(cluster)
         cluster.kill("s3")
-        cluster.etcd.wipe()
+        single(cluster.etcd).wipe()
         shutil.rmtree(cluster.data("s3"))
         known = ("--shards", "3", "--data", str(cluster.data("s1")))
         refused = await commands.tally(*arguments(cluster, *known, "--wait-s", "3"))

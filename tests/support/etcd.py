@@ -329,3 +329,9 @@ def free_ports(count: int) -> list[int]:
     for one in held:
         one.close()
     return ports
+
+
+def single(etcd: EtcdServer | EtcdMembers) -> EtcdServer:
+    """Return the etcd of a cluster that has one with a single member."""
+    assert isinstance(etcd, EtcdServer)
+    return etcd
