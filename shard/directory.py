@@ -1,82 +1,17 @@
 """Whose data a directory holds. Asked before anything in it is opened, so that a wrong one is left untouched."""
 
-import json
 import os
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final
 
-from shard.keys import FORMAT
-from tally.cluster.config import HASH, ClusterConfig
-from tally.errors import ConfigError, DirectoryRefused
-from tally.hashing import Shape
+from tally.cluster.config import ClusterConfig
+from tally.cluster.identity import IDENTITY_FILE, Identity
+from tally.errors import DirectoryRefused
 
-IDENTITY_FILE: Final = "tally-shard.json"
 DATABASE: Final = "rocksdb"
 _DRAFT: Final = f"{IDENTITY_FILE}.new"
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a data directory says of itself.
-
-    Attributes:
-        cluster: The uuid of the cluster.
-        shard: The shard's id, which never changes.
-        directory: 32 hex digits, drawn when the directory was made.
-        shape: What was fixed for the cluster then.
-        founded: The copies that founded the cluster were begun here. They are never begun again: a database without
-            them has lost its data, and must not pass for an empty one.
-    """
-
-    cluster: str
-    shard: str
-    directory: str
-    shape: Shape
-    founded: bool = False
-
-    def to_json(self) -> str:
-        """Return the text of the identity file."""
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "hash": HASH,
-                "cluster": self.cluster,
-                "shard": self.shard,
-                "directory": self.directory,
-                "founded": self.founded,
-                "slots": self.shape.slots,
-                "spread": [list(pair) for pair in self.shape.spreads],
-                "hours_together": self.shape.hours_together,
-            },
-            indent=2,
-        )
-
-    @classmethod
-    def from_json(cls, text: bytes | str, path: Path) -> Self:
-        """Read what ``to_json`` wrote.
-
-        Raises:
-            DirectoryRefused: It is not that, or of another format; the error names ``path``.
-        """
-        try:
-            value: dict[str, Any] = json.loads(text)
-            if value["format"] != FORMAT or value["hash"] != HASH:
-                raise DirectoryRefused(
-                    str(path),
-                    f"it has format {value['format']!r} and hash {value['hash']!r}; "
-                    f"this version knows format {FORMAT} and hash {HASH!r}",
-                )
-            shape = Shape(
-                slots=int(value["slots"]),
-                spreads=tuple((int(start), int(spread)) for start, spread in value["spread"]),
-                hours_together=int(value["hours_together"]),
-            )
-            names = str(value["cluster"]), str(value["shard"]), str(value["directory"])
-            return cls(*names, shape, founded=bool(value.get("founded", False)))
-        except (KeyError, TypeError, ValueError, ConfigError) as exc:
-            raise DirectoryRefused(str(path), f"{IDENTITY_FILE} in it can't be read ({exc})") from exc
 
 
 def read_identity(path: Path) -> Identity | None:
@@ -113,7 +48,11 @@ def check_identity(found: Identity, path: Path, shard: str | None, config: Clust
     if shard is not None and found.shard != shard:
         raise DirectoryRefused(str(path), f"it is the data of shard {found.shard!r}, not of {shard!r}")
     if found.cluster != config.uuid:
-        raise DirectoryRefused(str(path), f"it belongs to the cluster {found.cluster}, not to {config.uuid}")
+        reason = f"it belongs to the cluster {found.cluster}, not to {config.uuid}"
+        raise DirectoryRefused(
+            str(path),
+            f"{reason}; if etcd had lost the cluster of this data, bring that back: tally recover --data {path}",
+        )
     if found.shape != config.shape:
         raise DirectoryRefused(str(path), f"it was made with {found.shape}, and the cluster has {config.shape}")
 

@@ -62,6 +62,7 @@ class Engine:
         shape: Shape,
         outside: Outside,
         mark_founded: Callable[[], None],
+        founded: bool = False,
         op_log_bytes: int = OP_LOG_BYTES,
         reached: Reached = goes_on,
         counts: Counts = counts_all,
@@ -75,6 +76,7 @@ class Engine:
             shape: What is fixed for the cluster.
             outside: The other shards and the controller.
             mark_founded: Notes in the directory, durably, that its founding copies were begun; called in a thread.
+            founded: That was noted before: no row begins copies here any more.
             op_log_bytes: How much of the last ops is kept, for all slots together.
             reached: Told of each step of a move.
             counts: Told of each sub-batch just before it is counted.
@@ -84,6 +86,7 @@ class Engine:
         self._directory = directory
         self._shape = shape
         self._mark_founded = mark_founded
+        self._founded = founded
         found = look_over(store)
         self._generations = itertools.count(found.generation + 1)
         names, calls = _incarnations(), itertools.count(1)
@@ -305,11 +308,7 @@ class Engine:
         """Show the map to the rules; copies that it founds are durable before."""
         held, self._wanted_map = self._wanted_map, None
         asked, self._to_found = self._to_found, []
-        new: dict[int, bytes] = {}
-        for slot, row in enumerate(held.rows if held is not None else ()):
-            copy = self._copies[slot]
-            if not copy.busy and founds(row, copy.record, self._shard, self._directory):
-                new[slot] = bytes.fromhex(self._directory)
+        new = self._founded_by(held) if held is not None else {}
         by_map = bool(new)
         for slot, incarnation, _ in asked:
             if self._copies[slot].record is None and not self._copies[slot].busy:
@@ -317,6 +316,7 @@ class Engine:
         if new:
             await self._found(new)
         if by_map:
+            self._founded = True
             await self._disk.work(self._mark_founded)
         for slot, incarnation, founded in asked:
             record = self._copies[slot].record
@@ -324,6 +324,19 @@ class Engine:
                 founded.set_result(record is not None and record.incarnation == incarnation)
         if held is not None:
             self._show(held)
+
+    def _founded_by(self, held: SlotMap) -> dict[int, bytes]:
+        """Return slot -> incarnation of the empty copies that this map begins here: all at once, and only once."""
+        slots = [
+            slot
+            for slot, (row, copy) in enumerate(zip(held.rows, self._copies, strict=True))
+            if not copy.busy and founds(row, copy.record, self._shard, self._directory)
+        ]
+        if slots and (self._founded or any(copy.record is not None for copy in self._copies)):
+            # A first map that somebody made again: an empty copy would pass for one that has the data.
+            log.error("not_founded_again", slots=len(slots), advice="tally recover")
+            return {}
+        return dict.fromkeys(slots, bytes.fromhex(self._directory))
 
     async def _found(self, new: Mapping[int, bytes]) -> None:
         records = {slot: CopyRecord(next(self._generations), incarnation, 0) for slot, incarnation in new.items()}

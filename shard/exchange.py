@@ -208,7 +208,13 @@ class NodeService(node_pb2_grpc.NodeServicer):
     ) -> node_pb2.StatusResponse:
         """Tell what this shard has and serves; see node.proto."""
         await self._check_addressee(context)
-        response = node_pb2.StatusResponse(shard=self._shard, stopping=self.stopping)
+        held = self._reader.state.map
+        response = node_pb2.StatusResponse(
+            shard=self._shard,
+            stopping=self.stopping,
+            map_epochs=[row.epoch for row in held.rows] if held else (),
+            map_shards=held.shards() if held else (),
+        )
         self._engine.status(response)
         return response
 

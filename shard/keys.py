@@ -22,8 +22,6 @@ from typing import Final, NamedTuple
 
 from tally.errors import StoreCorrupt
 
-FORMAT: Final = 2
-
 _CELL: Final = struct.Struct(">IIH")
 _COUNTS: Final = struct.Struct(">QQQ")
 _WRITER: Final = struct.Struct(">QQ16s")

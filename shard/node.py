@@ -18,7 +18,7 @@ from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
 from shard.analytics import AnalyticsService
 from shard.asking import Asker
 from shard.damage import note_damage, open_data
-from shard.directory import Identity, check_identity, make_identity, read_identity
+from shard.directory import check_identity, make_identity, read_identity
 from shard.disk import DISK_MAX_S
 from shard.engine import Engine
 from shard.exchange import NodeService
@@ -35,6 +35,7 @@ from tally.client.last_words import LastWords
 from tally.cluster.config import ClusterConfig
 from tally.cluster.controller import Controller
 from tally.cluster.etcd import Etcd
+from tally.cluster.identity import Identity
 from tally.cluster.members import ControllerSeat, Member, Wanted
 from tally.cluster.node_calls import NodeCalls
 from tally.cluster.reader import ClusterReader
@@ -138,6 +139,7 @@ class _Node:
             shape=identity.shape,
             outside=self._peers,
             mark_founded=lambda: make_identity(settings.data, replace(identity, founded=True)),
+            founded=identity.founded,
             reached=self._reached,
             counts=counts_all if settings.crash_on_user is None else crash_on_user(settings.crash_on_user),
         )

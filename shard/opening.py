@@ -51,5 +51,8 @@ def _head(record: CopyRecord, entry: bytes | None) -> Op:
 
 
 def founds(row: SlotRow, record: CopyRecord | None, shard: str, directory: str) -> bool:
-    """Tell whether a row begins an empty copy on ``shard``: it founds the cluster, and names this very directory."""
+    """Tell whether a row begins an empty copy on ``shard``: it founds the cluster, and names this very directory.
+
+    Only in a directory that never had a copy; who calls this knows about the others.
+    """
     return record is None and row.epoch == 1 and row.in_sync.get(shard) == directory

@@ -168,7 +168,10 @@ class ClusterMissing(TallyError):
         self.cluster = cluster
 
     def __str__(self) -> str:
-        return f"there is no cluster {self.cluster!r} in this etcd; make it with: tally create --cluster {self.cluster}"
+        return (
+            f"there is no cluster {self.cluster!r} in this etcd; make it with: tally create --cluster {self.cluster}; "
+            f"or, if etcd has lost it, bring it back with: tally recover --cluster {self.cluster}"
+        )
 
 
 class ClusterReplaced(TallyError):
@@ -180,7 +183,10 @@ class ClusterReplaced(TallyError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"the cluster {self.cluster!r} in etcd is not the one that this process belongs to: {self.reason}"
+        return (
+            f"the cluster {self.cluster!r} in etcd is not the one that this process belongs to: {self.reason}; "
+            "if etcd had lost that one, and this was made in its place, bring it back with: tally recover --data DIR"
+        )
 
 
 class ShardTaken(TallyError):

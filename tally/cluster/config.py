@@ -26,6 +26,7 @@ class ClusterConfig:
         copies: How many shards keep each slot, if there are so many. An operator may change it.
         min_copies: Below how many in-sync copies a slot takes no writes. An operator may change it.
         first_shards: How many shards must be there before the first map is made.
+        recovering: ``tally recover`` is at work, or broke off: nobody else may make or change the map.
     """
 
     uuid: str
@@ -33,6 +34,7 @@ class ClusterConfig:
     copies: int = 3
     min_copies: int = 2
     first_shards: int = 3
+    recovering: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.copies <= COPIES_MAX:
@@ -65,19 +67,18 @@ class ClusterConfig:
 
     def to_json(self) -> str:
         """Return the text that stands in etcd."""
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "hash": HASH,
-                "uuid": self.uuid,
-                "slots": self.shape.slots,
-                "spread": [list(pair) for pair in self.shape.spreads],
-                "hours_together": self.shape.hours_together,
-                "copies": self.copies,
-                "min_copies": self.min_copies,
-                "first_shards": self.first_shards,
-            }
-        )
+        value = {
+            "format": FORMAT,
+            "hash": HASH,
+            "uuid": self.uuid,
+            "slots": self.shape.slots,
+            "spread": [list(pair) for pair in self.shape.spreads],
+            "hours_together": self.shape.hours_together,
+            "copies": self.copies,
+            "min_copies": self.min_copies,
+            "first_shards": self.first_shards,
+        }
+        return json.dumps(value | ({"recovering": True} if self.recovering else {}))
 
     @classmethod
     def from_json(cls, text: bytes | str, key: str) -> Self:
@@ -101,6 +102,7 @@ class ClusterConfig:
                 copies=int(value["copies"]),
                 min_copies=int(value["min_copies"]),
                 first_shards=int(value["first_shards"]),
+                recovering=bool(value.get("recovering", False)),
             )
         except (KeyError, TypeError, ValueError, ConfigError) as exc:
             raise BadClusterData(key, f"{type(exc).__name__}: {exc}") from exc

@@ -3,6 +3,7 @@
 Invariants:
   * a map is written only on the map that it was made from, and only while the seat is the one that we took: so a
     controller that was deposed without noticing changes nothing;
+  * nothing is changed before it was planned, nor while a plan finds that the map may not be the newest there was;
   * one transaction is under way at a time; requests come first, then a plan that is due, so neither starves the other;
   * a caller is told "executed" only after the transaction was acknowledged.
 
@@ -27,6 +28,7 @@ from tally.cluster.reader import ClusterReader
 from tally.cluster.row_requests import Answers, WaitingCalls, outcome_of
 from tally.cluster.rows import Refusal, Request
 from tally.cluster.slot_map import SlotMap
+from tally.cluster.standstill import Standstill
 from tally.cluster.state import ClusterState
 from tally.cluster.trouble import Trouble
 from tally.errors import EtcdUnavailable, NotController, TallyError, Unavailable
@@ -36,7 +38,6 @@ log = structlog.get_logger()
 PLAN_GAP_S: Final = 0.05  # Between two plans, however much happens: a plan looks at every row.
 _ATTEMPTS: Final = 5
 _RETRY_S: Final = 0.1
-_NOT_PLANNED: Final = "it is not known yet how many shards live"
 _HELD: Final = "too few shards live"
 
 
@@ -48,12 +49,14 @@ class _Term:
         seat_revision: ``create_revision`` of the seat that we took; 0: none.
         memory: From the last plan.
         barred: Why nobody is taken out or promoted on request; "" if nothing speaks against it.
+        standstill: Why nothing at all is changed; None if nothing speaks against it.
         notes: Of the last plan.
     """
 
     seat_revision: int = 0
     memory: Memory | None = None
-    barred: str = _NOT_PLANNED
+    barred: str = ""
+    standstill: Standstill | None = Standstill.NOT_PLANNED
     notes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -231,13 +234,13 @@ class Controller:
         """Plan once, and do what was planned."""
         term = self._term
         now = self._now()
-        if state.map is not None and self._health.answers.unknown(state.members, now):
+        if self._health.answers.unknown(state.members, now):
             return  # Else who was not asked would look dead; each is asked within a second.
         # In a thread: where the slots of a large cluster are to be takes a second to compute.
         plan = await asyncio.to_thread(next_step, state, self._health.answers.believed(now), now, term.memory)
         term.memory = plan.memory
-        if state.map is not None:
-            term.barred = _HELD if plan.held else ""
+        term.barred = _HELD if plan.held else ""
+        self._note_standstill(plan.standstill)
         if plan.notes.keys() != term.notes.keys():
             log.info("controller_planned", shard=self._seat.shard, **plan.notes)
         term.notes = plan.notes
@@ -249,6 +252,13 @@ class Controller:
                 address = state.address_of(primary)
                 if address is not None:
                     self._switches.give(primary, address, switches)
+
+    def _note_standstill(self, found: Standstill | None) -> None:
+        before, self._term.standstill = self._term.standstill, found
+        if found is Standstill.UNSURE:
+            self._plan_soon()
+        elif found is not None and found is not before:
+            log.error(found.name.lower(), shard=self._seat.shard, reason=found.value)
 
     async def _execute_some(self) -> None:
         """Execute what waits, as much as goes into one transaction, and answer."""
@@ -277,7 +287,7 @@ class Controller:
                 state = await self._reader.refresh()
                 if not self.elected:
                     raise NotController(self._seat.shard)
-                outcome = outcome_of(state, requests, barred=self._term.barred)
+                outcome = outcome_of(state, requests, barred=self._term.barred, standstill=self._term.standstill)
                 executed = outcome.answers.count(None)
                 if outcome.map is None or await self._write_map(outcome.map, state, requests_executed=executed):
                     return outcome.answers
@@ -298,6 +308,7 @@ class Controller:
         )
         if not written.ok:
             log.warning("map_not_written", shard=self._seat.shard, seen_revision=state.map_revision)
+            self._reader.distrust()
             return False
         log.info("map_written", revision=written.revision, slots_per_primary=dict(wanted.slots_per_primary()), **notes)
         self._map_hints.give()

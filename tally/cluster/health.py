@@ -81,6 +81,7 @@ class Memory:
         not_serving_since: (Slot, epoch) -> since when its primary answers without serving.
         shunned_since: (Slot, shard) -> when that primary was replaced because it did not serve.
         target_for, target: Where the slots are to be, and for whom that was computed.
+        epochs: Slot -> the highest epoch that a copy of it told to have stored.
     """
 
     few_since: float | None = None
@@ -90,6 +91,7 @@ class Memory:
     shunned_since: Mapping[tuple[int, str], float] = field(default_factory=dict)
     target_for: TargetFor | None = None
     target: Target | None = None
+    epochs: Mapping[int, int] = field(default_factory=dict)
 
 
 class Sight:

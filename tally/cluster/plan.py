@@ -2,6 +2,7 @@
 
 | map | members | plan |
 |---|---|---|
+| perhaps not the newest | | nothing at all: ``standstill.py`` |
 | none | fewer than ``first_shards`` that are active and alive | wait |
 | none | ``first_shards`` or more | make the first map of all of them, all copies at once |
 | there | a primary or a backup died, or lost its copy | ``failover.py``, for all rows at once |
@@ -25,6 +26,7 @@ from tally.cluster.moves import switches, tidied, wishes
 from tally.cluster.placement import first_map, target_of
 from tally.cluster.rows import with_rows
 from tally.cluster.slot_map import SlotMap, SlotRow
+from tally.cluster.standstill import Standstill, epochs_told, standstill
 from tally.cluster.state import ClusterState
 
 
@@ -36,6 +38,7 @@ class Plan:
         map: To be written instead of the present one, in one transaction; None if it stays.
         switches: Slot -> to whom its primary should hand it over; a hint to that primary, repeated while it is due.
         held: Too few members live: requests to remove or to promote are not executed either.
+        standstill: Why there is no plan, and no request is executed; None if there is one.
         notes: What was decided, for the log: event names with a slot count.
         memory: For the next plan.
     """
@@ -43,6 +46,7 @@ class Plan:
     map: SlotMap | None = None
     switches: Mapping[int, str] = field(default_factory=dict)
     held: bool = False
+    standstill: Standstill | None = None
     notes: Mapping[str, int] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
 
@@ -56,9 +60,12 @@ def next_step(
         state: As of one revision of etcd.
         health: Shard -> its answer to the controller's own call; None, or nothing, if there was none within 1 s.
         now: A clock that never goes back, seconds.
-        memory: From the last plan of this controller; None for the first.
+        memory: From the last plan of this controller, made before ``state`` was read; None for the first.
     """
     memory = memory or Memory()
+    told, memory = memory.epochs, replace(memory, epochs=epochs_told(memory.epochs, health))
+    if reason := standstill(state, told, memory.epochs):
+        return Plan(standstill=reason, memory=memory)
     if state.map is None:
         return Plan(map=next_map(state), memory=memory)
     sight = Sight(state, health, now, memory)

@@ -1,7 +1,7 @@
 """Keeps this process's picture of the cluster up to date: polls etcd, and reads at once when somebody asks.
 
 Invariants:
-  * a map is never exchanged for an older one, nor for none;
+  * a map is never exchanged for an older one, nor for none: its rows tell, for a restored etcd numbers revisions anew;
   * a read that begins after a call of ``refresh`` ends before that returns;
   * at most one read is under way.
 
@@ -26,10 +26,11 @@ from tally.errors import BadClusterData, ClusterMissing, ClusterReplaced, EtcdUn
 log = structlog.get_logger()
 
 _START_RETRY_S: Final = 0.2
+_READ_ALL_S: Final = 60.0  # So often at least: revisions tell nothing of an etcd that was exchanged for another one.
 
 
 def take_in(held: ClusterState | None, found: ClusterState, cluster: str) -> ClusterState:
-    """Return what to hold after ``found`` was read; the map that is held stays unless the found one is newer.
+    """Return what to hold after ``found`` was read; the map that is held stays if there is none now, or an older one.
 
     Raises:
         ClusterReplaced: What is fixed for the life of a cluster has changed.
@@ -41,9 +42,9 @@ def take_in(held: ClusterState | None, found: ClusterState, cluster: str) -> Clu
     differences = found.config.differences(held.config)
     if differences:
         raise ClusterReplaced(cluster, ", ".join(differences))
-    if found.map_revision < held.map_revision:
-        return replace(found, map=held.map, map_revision=held.map_revision)
-    return found
+    if held.map is None or (found.map is not None and not found.map.goes_back_from(held.map)):
+        return found
+    return replace(found, map=held.map, rolled_back=True)
 
 
 class ClusterReader:
@@ -75,6 +76,7 @@ class ClusterReader:
         self._state: ClusterState | None = None
         self._revision = 0  # Of etcd when all was read last; 0: not yet.
         self._count = 0  # Keys there were then.
+        self._read_all_at = 0.0  # When that was.
         self._listeners: list[Callable[[ClusterState], None]] = []
         self._wake = asyncio.Event()
         self._reading = asyncio.Lock()
@@ -97,6 +99,10 @@ class ClusterReader:
     def refresh_soon(self) -> None:
         """Read without waiting for the next poll. Many calls make one read; one more if a read is under way."""
         self._wake.set()
+
+    def distrust(self) -> None:
+        """Let the next read be one of all keys: what is known here does not seem to be what etcd has."""
+        self._revision = 0
 
     async def start(self, wait_s: float) -> None:
         """Read for the first time; try for ``wait_s`` while etcd is away or has no such cluster.
@@ -170,17 +176,17 @@ class ClusterReader:
     async def _read(self) -> None:
         """Look whether anything changed, and read all if so."""
         prefix = self._keys.prefix
-        if self._revision:
+        now = asyncio.get_running_loop().time()
+        if self._revision and now < self._read_all_at + _READ_ALL_S:
             news = await self._etcd.read_prefix(prefix, min_mod_revision=self._revision + 1)
             # A key that is gone is not among the news, but missing in the count. An older revision: a restored etcd.
             if not news.found and news.count == self._count and news.revision >= self._revision:
                 return
+        self._revision = 0  # Until all was read: after a failure, what changed before it is no news to etcd.
         snapshot = await self._etcd.read_prefix(prefix)
         found = ClusterState.from_etcd(self._keys, snapshot.found)
         state = take_in(self._state, found, self._keys.cluster)
-        if state is not found:
-            log.warning("older_map_ignored", held_revision=state.map_revision, found_revision=found.map_revision)
-        self._revision, self._count = snapshot.revision, snapshot.count
+        self._revision, self._count, self._read_all_at = snapshot.revision, snapshot.count, now
         self._adopt(state)
 
     def _adopt(self, state: ClusterState) -> None:
@@ -188,6 +194,10 @@ class ClusterReader:
         if state == self._state:
             return
         before, self._state = self._state, state
+        if state.rolled_back and (
+            before is None or (before.rolled_back, before.map_revision) != (True, state.map_revision)
+        ):
+            log.error("older_map_ignored", found_revision=state.map_revision, advice="tally recover")
         for key, reason in state.unreadable.items():
             if before is None or key not in before.unreadable:
                 log.error("member_not_readable", key=key, reason=reason)

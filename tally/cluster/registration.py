@@ -2,7 +2,8 @@
 
 Invariants:
   * the lease is renewed only after the disk was proved to take writes: a shard that can't write goes from the picture;
-  * a process that finds the bits of another one in its alive key ends: its directory was copied.
+  * a process that finds the bits of a later one in its alive key ends: its directory was copied. An earlier one's are
+    no sign of that: a restored etcd has the keys of its snapshot.
 
 A lost lease moves nothing by itself; the process registers again.
 """
@@ -35,22 +36,24 @@ class Step(Enum):
     REGISTER_AGAIN = auto()
 
 
-def next_step(shard: str, bits: str, found: KeyValue | None, ttl_s: int) -> Step:
+def next_step(shard: str, bits: str, registered: int, found: KeyValue | None, ttl_s: int) -> Step:
     """Decide what a registered process does next.
 
     Args:
         shard: Its id, for the error.
         bits: What it wrote into its alive key.
+        registered: The revision of etcd in which it did so last.
         found: The alive key as it is now.
         ttl_s: What its lease has left, 0 if it has run out.
 
     Raises:
-        DirectoryCopied: The key is another process's.
+        DirectoryCopied: Another process wrote the key after this one.
     """
-    if found is not None and found.value != bits.encode():
+    ours = found is not None and found.value == bits.encode()
+    if found is not None and not ours and found.mod_revision > registered:
         raise DirectoryCopied(shard)
     # A lease that has run out takes the key with it, maybe a moment from now.
-    return Step.STAY if found is not None and ttl_s > 0 else Step.REGISTER_AGAIN
+    return Step.STAY if ours and ttl_s > 0 else Step.REGISTER_AGAIN
 
 
 def check_free(shard: str, directory: str, alive: KeyValue | None, member: KeyValue | None) -> None:
@@ -98,6 +101,7 @@ class Registration:
         self._ttl_s = ttl_s
         self._bits = secrets.token_hex(8)
         self._lease = 0
+        self._registered = 0  # Revision of etcd.
         self._trouble = Trouble("registration")
 
     @property
@@ -162,7 +166,7 @@ class Registration:
     async def _renew(self) -> None:
         ttl_s = await self._etcd.keep_alive(self._lease)
         found = await self._etcd.read(self._keys.alive_of(self._shard))
-        step = next_step(self._shard, self._bits, found, ttl_s)
+        step = next_step(self._shard, self._bits, self._registered, found, ttl_s)
         if step is Step.REGISTER_AGAIN or await self._etcd.read(self._keys.member(self._shard)) is None:
             log.warning("registration_lost", shard=self._shard, lease=self._lease)
             await self._register(first=False)
@@ -176,7 +180,7 @@ class Registration:
             if first:  # The key of the process before us may stand there yet; another shard's must not.
                 check_free(self._shard, self._member.directory, seen[alive], seen[member])
             else:
-                next_step(self._shard, self._bits, seen[alive], self._ttl_s)
+                next_step(self._shard, self._bits, self._registered, seen[alive], self._ttl_s)
             committed = await self._etcd.commit(
                 # The map too: an old etcd may have answered from the past, and this proves that it did not.
                 [ModRevision(key, one.mod_revision if one else 0) for key, one in seen.items()],
@@ -184,7 +188,7 @@ class Registration:
             )
             if committed.ok:
                 break
-        self._lease = lease
+        self._lease, self._registered = lease, committed.revision
         log.info("shard_registered", shard=self._shard, address=self._member.address, ttl_s=self._ttl_s)
 
     def _member_to_write(self, found: KeyValue | None) -> Member:

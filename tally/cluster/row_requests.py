@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from tally.cluster.members import Wanted
 from tally.cluster.rows import Change, Refusal, Request, execute_all
 from tally.cluster.slot_map import SlotMap
+from tally.cluster.standstill import Standstill, by_etcd
 from tally.cluster.state import ClusterState
 from tally.errors import Overloaded, TallyError
 
@@ -39,14 +40,19 @@ class Outcome(NamedTuple):
     answers: tuple[Refusal | None, ...]
 
 
-def outcome_of(state: ClusterState, requests: Sequence[Request], *, barred: str) -> Outcome:
+def outcome_of(
+    state: ClusterState, requests: Sequence[Request], *, barred: str, standstill: Standstill | None = None
+) -> Outcome:
     """Return what comes of these requests.
 
     Args:
         state: The newest.
         requests: In the order in which they came; of several for one slot only the first can be executed.
         barred: Why nobody is taken out or promoted now; "" if nothing speaks against it.
+        standstill: Why nothing at all is changed, by the last plan; what etcd says itself counts too.
     """
+    if (reason := by_etcd(state) or standstill) is not None:
+        return Outcome(None, tuple(Refusal(request, None, reason.value) for request in requests))
     if state.map is None:
         return Outcome(None, tuple(Refusal(request, None, "there is no map yet") for request in requests))
     active = sum(member.wanted is Wanted.ACTIVE for member in state.members.values())

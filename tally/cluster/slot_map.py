@@ -2,7 +2,7 @@
 
 Invariants (PROTOCOL rule 1):
   * the primary is in the in-sync set, which is never empty;
-  * every change of a row raises its epoch by one.
+  * every change of a row raises its epoch: by one, and by many if ``tally recover`` can't know the newest row for sure.
 
 Pure: JSON text in, values out, and back.
 """
@@ -102,6 +102,21 @@ class SlotMap:
         if numbers != list(range(slots)):
             raise BadClusterData(key, f"the slots are not 0 to {slots - 1} in order")
         return cls(rows, joining)
+
+    def goes_back_from(self, other: "SlotMap") -> tuple[int, ...]:
+        """Return the slots whose rows can't have come after those of ``other``.
+
+        Such a row is older, or another one of the same epoch: then both came from the same older map, which is what a
+        restored etcd had.
+        """
+        pairs = enumerate(zip(self.rows, other.rows, strict=True))
+        return tuple(
+            slot for slot, (mine, its) in pairs if mine.epoch < its.epoch or (mine.epoch == its.epoch and mine != its)
+        )
+
+    def shards(self) -> list[str]:
+        """Return who has a copy in sync of some slot, sorted."""
+        return sorted({shard for row in self.rows for shard in row.in_sync})
 
     def slots_per_primary(self) -> Counter[str]:
         """Return how many slots each shard is primary of."""

@@ -37,7 +37,8 @@ class ClusterState:
         controller: Who decides at present, if anybody.
         controller_revision: ``create_revision`` of that; 0 if nobody. Guards what the controller writes.
         map: Who owns what; None until the first shards are there.
-        map_revision: ``mod_revision`` of the map; 0 without one. A lower one is never taken in.
+        map_revision: ``mod_revision`` of the map in etcd; 0 without one. Guards what the controller writes.
+        rolled_back: etcd has an older map than ``map``, or none any more: it was restored, or lost its data.
         unreadable: Key -> reason, of members that somebody wrote wrongly: one of them must not blind all the others.
         resolve: Shard -> where this very process reaches it, if not at its own address; told to nobody else.
     """
@@ -49,6 +50,7 @@ class ClusterState:
     controller_revision: int = 0
     map: SlotMap | None = None
     map_revision: int = 0
+    rolled_back: bool = False
     unreadable: Mapping[str, str] = field(default_factory=dict)
     resolve: Mapping[str, str] = field(default_factory=dict)
 

@@ -9,10 +9,12 @@ import click
 from tally.cluster.etcd import Put
 from tally.cluster.rows import give_up as given_up
 from tally.cluster.rows import with_rows
+from tally.cluster.state import ClusterState
 from tally.command.cluster import Change, Refused, Seen, cluster_options, dry_run_option, find_cluster, make
 from tally.command.losses import Loss, describe_cost, describe_heirs, emptied, losses
 from tally.command.options import Named
-from tally.command.shards import ask_shards, found_copy
+from tally.command.report import outdated
+from tally.command.shards import Answers, ask_shards, found_copy
 from tally.command.slot_list import named_slots, parse_slots
 from tally.command.streams import say
 
@@ -87,6 +89,7 @@ class GivingUp:
         if state.map is None:
             raise Refused("the slots are not shared out yet: there is nothing to give up")
         answers = await ask_shards(state, timeout_s=_ASK_TIMEOUT_S)
+        check_map(state, answers)
         found = losses(state, answers, slots, self._to)
         if again := emptied(state, answers, slots):
             await asyncio.sleep(_LOOK_AGAIN_S)
@@ -104,6 +107,16 @@ class GivingUp:
             await found_copy(seen.state, loss.heir, loss.slot, incarnation)
             self._begun[key] = incarnation
         return loss._replace(incarnation=self._begun[key])
+
+
+def check_map(state: ClusterState, answers: Answers) -> None:
+    """Refuse to give up anything by a map that is not the newest: what it calls lost may be on other shards. Pure.
+
+    Raises:
+        Refused: It says how to bring the newest back.
+    """
+    if state.config.recovering or outdated(state.map, answers, state.config.shape.slots):
+        raise Refused("etcd has an older map than the shards know, or none: run tally recover first, to its end")
 
 
 def change(seen: Seen, found: list[Loss]) -> Change:

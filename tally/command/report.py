@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from tally.cluster.progress import placed, progress
+from tally.cluster.slot_map import SlotMap
+from tally.cluster.standstill import ahead_of
 from tally.cluster.state import ClusterState
 from tally.command.shards import Answers, Redundancy
 from tally.command.slot_list import compressed, named_slots
@@ -50,6 +52,9 @@ class StatusReport:
         controller: The shard that decides at present; None while there is none.
         slots: How many slots there are.
         map: Whether the slots have been shared out.
+        recovering: ``tally recover`` is at work, or broke off.
+        map_outdated: Slots of which a copy knows a newer row than etcd has; all of them if etcd has no map, but shards
+            have copies. Nothing is changed in the map, until it is recovered.
         slots_serving: How many slots are served by their primaries.
         all_serve: Whether all of them are.
         copies, min_copies: As the config wants them for each slot.
@@ -65,6 +70,8 @@ class StatusReport:
     controller: str | None
     slots: int
     map: bool
+    recovering: bool
+    map_outdated: tuple[int, ...]
     slots_serving: int
     all_serve: bool
     copies: int
@@ -110,6 +117,8 @@ def status_report(state: ClusterState, answers: Answers, etcd_alarms: tuple[str,
         controller=state.controller.shard if state.controller else None,
         slots=slots,
         map=state.map is not None,
+        recovering=state.config.recovering,
+        map_outdated=outdated(state.map, answers, slots),
         slots_serving=served.total(),
         all_serve=served.total() == slots,
         copies=state.config.copies,
@@ -122,6 +131,15 @@ def status_report(state: ClusterState, answers: Answers, etcd_alarms: tuple[str,
         without_live_copy=found.without_live_copy,
         etcd_alarms=etcd_alarms,
     )
+
+
+def outdated(slot_map: SlotMap | None, answers: Answers, slots: int) -> tuple[int, ...]:
+    """Return the slots whose rows are older than what copies know; the map was read after the answers came."""
+    copies = [(slot, copy) for one in answers.values() if one is not None for slot, copy in one.copies.items()]
+    if slot_map is None:
+        return tuple(range(slots)) if any(copy.complete for _, copy in copies) else ()
+    highest = dict(sorted((slot, copy.epoch) for slot, copy in copies))  # Of each slot the last one stays.
+    return ahead_of(slot_map, highest)
 
 
 def _served(state: ClusterState, answers: Answers) -> Counter[str]:
@@ -154,13 +172,32 @@ def render_table(report: StatusReport) -> str:
         )
         for shard in report.shards
     ]
-    lines = [table(headings, rows), "", f"controller: {report.controller or 'none'}"]
+    lines = [table(headings, rows), "", f"controller: {report.controller or 'none'}", *_to_recover(report)]
+    if not report.map and report.map_outdated:
+        return "\n".join(lines)
     if not report.map:
         lines.append(f"slots: {report.slots}, not shared out yet: too few shards so far")
         return "\n".join([*lines, *_alarms(report)])
     lines.append(f"slots: {report.slots_serving} of {report.slots} are served")
     in_need = (*_on_a_single_copy(report), *_in_need(report), *_alarms(report))
     return "\n".join([*lines, _copies(report), *in_need])
+
+
+def _to_recover(report: StatusReport) -> list[str]:
+    """Say that the map must be recovered, and how."""
+    if report.recovering:
+        return ["the map is being recovered, and nobody else changes it; if that broke off: run tally recover again"]
+    if not report.map_outdated:
+        return []
+    if not report.map:
+        return [
+            "the map is gone from etcd, but shards have copies: it lost its data",
+            "  what runs goes on, but nothing can be changed: tally recover --shards (how many there were)",
+        ]
+    return [
+        f"etcd has an older map than the shards know, of {named_slots(report.map_outdated)}: it was restored",
+        "  what runs goes on, but nothing can be changed: tally recover",
+    ]
 
 
 def _copies(report: StatusReport) -> str:

@@ -12,6 +12,7 @@ from tally.command.give_up import give_up
 from tally.command.importer.import_file import import_file
 from tally.command.machine.up import up
 from tally.command.members import members
+from tally.command.recovery.recover import recover
 from tally.command.status import status
 from tally.command.streams import STDOUT, check_open
 from tally.command.streams import give_up as give_up_stream
@@ -64,10 +65,11 @@ def tally() -> None:
       tally config set copies 3 --min-copies 2     how many shards keep each slot
       tally drain s2 --wait                        empty a shard, to take it out
       tally members                                who belongs to the cluster
+      tally recover --shards 3 --data DIR          bring the map back after etcd lost it
 
     Every option can also be given as the environment variable that its help names.
     """  # noqa: D301 - \b is how click keeps lines apart.
 
 
-for command in (up, create, status, import_file, members, drain, config, give_up):
+for command in (up, create, status, import_file, members, drain, config, give_up, recover):
     tally.add_command(command)

@@ -1,4 +1,4 @@
-"""What the commands ask the shards themselves. The one file of them that talks gRPC to shards."""
+"""What the commands ask the shards themselves, over gRPC; ``recovery/fence_calls.py`` asks for heads."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -37,12 +37,14 @@ class HeldCopy(NamedTuple):
         opnum: How many ops it has applied.
         complete: It has all that these say; False while it is coming.
         clone_bytes: How much came so far.
+        epoch: The highest that it has stored.
     """
 
     incarnation: str
     opnum: int = 0
     complete: bool = True
     clone_bytes: int = 0
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class ShardAnswer:
         disk_full: It takes no new copies.
         stopping: It is about to end.
         redundancy: How safe its slots are.
+        map_epochs: By slot, the epochs of the newest map that it knows; empty without one.
+        map_shards: Who has a copy in sync of some slot, by that map.
     """
 
     serving: Mapping[int, int] = field(default_factory=dict)
@@ -80,6 +84,8 @@ class ShardAnswer:
     disk_full: bool = False
     stopping: bool = False
     redundancy: Redundancy = Redundancy()
+    map_epochs: tuple[int, ...] = ()
+    map_shards: tuple[str, ...] = ()
 
 
 Answers = Mapping[str, ShardAnswer | None]
@@ -116,7 +122,11 @@ def answer_of(status: node_pb2.StatusResponse) -> ShardAnswer:
         serving=dict(zip(status.slots, status.epochs, strict=True)),
         copies={
             copy.slot: HeldCopy(
-                copy.incarnation.hex(), copy.opnum, complete=bool(copy.incarnation), clone_bytes=copy.clone_bytes
+                copy.incarnation.hex(),
+                copy.opnum,
+                complete=bool(copy.incarnation),
+                clone_bytes=copy.clone_bytes,
+                epoch=copy.epoch,
             )
             for copy in status.copies
         },
@@ -129,6 +139,8 @@ def answer_of(status: node_pb2.StatusResponse) -> ShardAnswer:
             catch_ups=status.redundancy.catch_ups,
             terms_refused=status.redundancy.terms_refused,
         ),
+        map_epochs=tuple(status.map_epochs),
+        map_shards=tuple(status.map_shards),
     )
 
 

@@ -8,7 +8,7 @@ import click
 from tally.cluster.state import ClusterState
 from tally.command.cluster import cluster_options, find_cluster, look, output_option
 from tally.command.options import Named
-from tally.command.report import render_json, render_table, status_report
+from tally.command.report import outdated, render_json, render_table, status_report
 from tally.command.shards import Answers, ask_shards
 from tally.command.streams import say
 from tally.errors import TallyError
@@ -34,6 +34,7 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
                  {"single_copy_s": slot-seconds on one copy although more are wanted, "copies_missing": 0,
                   "clones": 0, "catch_ups": 86, "terms_refused": 0}: all since its process began}, ...],
            "controller": "s1" or null, "slots": 256, "map": whether the slots are shared out,
+           "recovering": whether tally recover is at work, "map_outdated": [slots that it is needed for],
            "slots_serving": 256, "all_serve": whether each slot is served by its primary,
            "copies": 3, "min_copies": 2: as `tally config` shows them,
            "copies_missing": 12, "moves": copies that are joining now,
@@ -46,20 +47,23 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
       tally status
       tally status --etcd 10.0.0.1:2379 --output json
 
-    Exit status: 0 all slots serve, 1 some do not, or etcd does not answer.
+    Exit status: 0 all slots serve, 1 some do not, or the map must be recovered, or etcd does not answer.
     """  # noqa: D301 - \b is how click keeps lines apart.
     where = find_cluster(etcd, cluster, access)
     report = status_report(*asyncio.run(_look(where)))
     say(render_json(report) if output == "json" else render_table(report))
-    raise SystemExit(0 if report.all_serve else 1)
+    raise SystemExit(0 if report.all_serve and not report.recovering and not report.map_outdated else 1)
 
 
 async def _look(where: Named) -> tuple[ClusterState, Answers, tuple[str, ...]]:
     """Return what etcd says, what each member says of itself, and which alarms stand in etcd."""
     async with where.connect() as etcd:
         state = (await look(etcd, where.keys)).state
+        answers = await ask_shards(state)
+        if outdated(state.map, answers, state.config.shape.slots):  # Or it has changed since it was read.
+            state = (await look(etcd, where.keys)).state
         try:
             alarms = await etcd.alarms()
         except TallyError:  # etcd may let us at our keys only; all else is worth showing.
             alarms = ()
-    return state, await ask_shards(state), alarms
+    return state, answers, alarms

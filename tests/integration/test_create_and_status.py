@@ -71,6 +71,8 @@ async def test_status_of_a_cluster_without_shards(etcd: str) -> None:
         "controller": None,
         "slots": 256,
         "map": False,
+        "recovering": False,
+        "map_outdated": [],
         "slots_serving": 0,
         "all_serve": False,
         "copies": 3,

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from shard.damage import DAMAGE_FILE, SET_ASIDE, note_damage, open_data
-from shard.directory import DATABASE, Identity, make_identity, read_identity
+from shard.directory import DATABASE, make_identity, read_identity
 from shard.keys import CopyRecord, record_key
 from shard.links import NOTE_FILE
 from shard.store import Changes, Store
+from tally.cluster.identity import Identity
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.errors import DataDamaged, DirectoryRefused
 from tests.support.cluster_values import SMALL

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from shard.damage import look_inside
-from shard.directory import DATABASE, IDENTITY_FILE, Identity, check_identity, make_identity, read_identity
+from shard.directory import DATABASE, check_identity, make_identity, read_identity
 from shard.keys import CopyRecord, record_key
 from shard.node import own_directory
 from shard.settings import ShardSettings
 from shard.store import Changes, Store
 from tally.cluster.etcd import EtcdSettings
+from tally.cluster.identity import IDENTITY_FILE, Identity
 from tally.cluster.keys import Keys
 from tally.errors import DirectoryRefused
 from tally.hashing import Shape

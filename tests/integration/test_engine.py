@@ -72,7 +72,7 @@ def a_map(*, epoch: int = 1, primary: str = SHARD, incarnation: str = DIRECTORY)
 class Bench:
     """An engine, and who asks it; there is no other shard. It is the engine's ``Outside`` too."""
 
-    def __init__(self, store: ObedientStore) -> None:
+    def __init__(self, store: ObedientStore, *, founded: bool = False) -> None:
         self.store = store
         self.rereads = 0
         self.asked: list[Request] = []
@@ -84,6 +84,7 @@ class Bench:
             shape=SMALL,
             outside=self,
             mark_founded=self._note_founded,
+            founded=founded,
         )
         self.working = asyncio.create_task(self.engine.run())
 
@@ -127,9 +128,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(path: Path, held: SlotMap | None = None) -> AsyncIterator[Bench]:
+async def bench(path: Path, held: SlotMap | None = None, *, founded: bool = False) -> AsyncIterator[Bench]:
     """Run an engine on the store in a directory; it serves ``held`` if that is given."""
-    opened = Bench(ObedientStore(path))
+    opened = Bench(ObedientStore(path), founded=founded)
     try:
         if held is not None and (before := held.rows[0].epoch - 1):
             # A process that comes back asks for a new term first.
@@ -149,6 +150,34 @@ async def test_events_are_counted_once_they_are_acknowledged(tmp_path: Path) -> 
     async with bench(tmp_path, a_map()) as node:
         assert await node.outcome(sub_batch(ANN, 1, click("ann"), click("ann"), impression("ann"))) == OK
         assert await node.counts() == HourCounts(unique_users=1, clicks=2, impressions=1)
+
+
+async def test_directory_that_was_founded_before_begins_no_copy_by_a_first_map_that_was_made_again(
+    tmp_path: Path,
+) -> None:
+    """Its copies may have moved away, and an empty one would pass for one that has the data."""
+    async with bench(tmp_path, founded=True) as node:
+        node.engine.take_map(a_map())
+        await asyncio.sleep(0.2)
+        assert (node.engine.serving(), node.founded) == ({}, 0)
+        assert await node.engine.found_copy(SLOT, b"\xee" * 16)  # An operator's word still counts.
+        node.engine.take_map(a_map(epoch=2, incarnation="ee" * 16))
+        await until(lambda: node.engine.serving() == {SLOT: 2})
+        assert node.founded == 0
+
+
+async def test_copy_that_is_missing_beside_others_is_not_founded(tmp_path: Path) -> None:
+    others = SlotMap((*a_map().rows[:-1], SlotRow(2, "s9", {"s9": "99" * 16})))
+    async with bench(tmp_path) as node:
+        node.engine.take_map(others)
+        await until(lambda: len(node.engine.serving()) == SMALL.slots - 1)
+    async with bench(tmp_path) as node:
+        node.engine.take_map(a_map())
+        await asyncio.sleep(0.2)
+        response = node_pb2.StatusResponse()
+        node.engine.status(response)
+        assert SMALL.slots - 1 not in {copy.slot for copy in response.copies}
+        assert node.founded == 0
 
 
 async def test_buckets_of_an_hour_add_up(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ class Etcd:
         self.map_revision = 1
         self._leases: dict[int, float] = {}  # Lease -> when it ends.
         self._alive: dict[str, int] = {}  # Shard -> lease; a process makes a new one only when it lost its own.
+        self.lost = False  # It has no data any more, and answers nobody.
         self.slow_s = 0.0  # Requests and answers take up to so long, besides the network.
         self._controller: tuple[str, int, int] | None = None  # Shard, lease, create_revision.
 
@@ -74,6 +75,9 @@ class Etcd:
             act(*args)
 
     def _execute(self, source: str, action: Callable[..., Any], args: tuple[Any, ...], pending: list[Any]) -> None:
+        if self.lost:
+            self._network.send(ETCD, source, self._answer, pending, None)
+            return
         for lease in [lease for lease, end in self._leases.items() if end <= self._world.now]:
             self._drop(lease)
         self._network.send(ETCD, source, self._answer, pending, action(*args))
@@ -133,3 +137,12 @@ class Etcd:
         self._revision += 1
         self.map, self.map_revision = new, self._revision
         return self._revision
+
+    def recover(self, new: SlotMap) -> None:
+        """Come back with a map that ``tally recover`` made, and nothing else."""
+        for slot, row in enumerate(new.rows):
+            self._new_row(slot, row)
+        for lease in list(self._leases):
+            self._drop(lease)
+        self._revision += 1
+        self.map, self.map_revision, self.lost = new, self._revision, False

@@ -116,6 +116,31 @@ class EtcdServer:
             process.kill()
             process.wait(_STOP_S)
 
+    def wipe(self) -> None:
+        """Lose all data: it comes back empty."""
+        self.stop()
+        shutil.rmtree(self._directory / "data")
+        self.start()
+
+    def snapshot(self) -> Path:
+        """Save what it has, as an operator's backup does."""
+        file = self._directory / "snapshot"
+        self.control("snapshot", "save", str(file))
+        return file
+
+    def restore(self, snapshot: Path) -> None:
+        """Come back with what it had when ``snapshot`` was saved."""
+        self.stop()
+        shutil.rmtree(self._directory / "data")
+        peer = f"http://127.0.0.1:{self._peer_port}"
+        command = [
+            *(str(find_etcd().with_name("etcdutl")), "snapshot", "restore", str(snapshot)),
+            *("--data-dir", str(self._directory / "data"), "--name", "tally"),
+            *("--initial-cluster", f"tally={peer}", "--initial-advertise-peer-urls", peer),
+        ]
+        subprocess.run(command, check=True, capture_output=True, timeout=_STOP_S)
+        self.start()
+
     def control(self, *arguments: str) -> str:
         """Do what an operator does, with the etcdctl beside etcd; return what it prints.
 
@@ -304,3 +329,9 @@ def free_ports(count: int) -> list[int]:
     for one in held:
         one.close()
     return ports
+
+
+def single(etcd: EtcdServer | EtcdMembers) -> EtcdServer:
+    """Return the etcd of a cluster that has one with a single member."""
+    assert isinstance(etcd, EtcdServer)
+    return etcd

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tally.cluster.etcd import Delete, Etcd, EtcdSettings, Put
 from tally.cluster.keys import Keys
 from tally.cluster.placement import first_map
 from tally.cluster.reader import ClusterReader
+from tally.cluster.rows import new_term, with_rows
 from tally.errors import ClusterMissing, EtcdUnavailable
 from tests.support.cluster_values import config, member, members
 from tests.support.etcd import EtcdServer, free_ports
@@ -41,13 +43,13 @@ async def test_map_that_was_deleted_is_held(etcd: Etcd, keys: Keys) -> None:
     await reader.start(0)
     held = reader.state
     await etcd.commit([], [Delete(keys.map)])
-    assert await reader.refresh() == held
+    assert await reader.refresh() == replace(held, map_revision=0, rolled_back=True)
 
 
 async def test_map_of_a_restored_etcd_is_ignored_until_it_is_a_newer_one(own_server: EtcdServer, keys: Keys) -> None:
     """Its keys are those of the backup, and its revisions begin again at a low number."""
     etcd = Etcd(EtcdSettings(endpoints=(own_server.endpoint,)))
-    for _ in range(3):
+    for _ in range(9):
         await make_cluster(etcd, keys)
     reader = ClusterReader(etcd, keys)
     await reader.start(0)
@@ -55,11 +57,16 @@ async def test_map_of_a_restored_etcd_is_ignored_until_it_is_a_newer_one(own_ser
     with EtcdServer() as restored:
         reader._etcd = Etcd(EtcdSettings(endpoints=(restored.endpoint,)))
         other = first_map(8, members(2))
-        maps = []
-        for _ in range(4):
-            await reader._etcd.commit([], [Put(keys.config, config().to_json()), Put(keys.map, other.to_json())])
-            maps.append((await reader.refresh()).map)
-        assert maps == [held.map, held.map, other, other]
+        newer = with_rows(other, {slot: new_term(row) for slot, row in enumerate(other.rows)})
+        with pytest.raises(ClusterMissing, match="tally recover"):
+            await reader.refresh()
+        assert reader.state == held
+        for written, taken in ((other, held.map), (newer, newer)):
+            put = [Put(keys.config, config().to_json()), Put(keys.map, written.to_json())]
+            revision = (await reader._etcd.commit([], put)).revision
+            assert revision < held.map_revision
+            state = await reader.refresh()
+            assert (state.map, state.map_revision, state.rolled_back) == (taken, revision, written is other)
         await reader._etcd.close()
     await etcd.close()
 

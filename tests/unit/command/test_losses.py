@@ -12,7 +12,7 @@ from tally.cluster.members import Wanted
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
 from tally.command.cluster import Refused, Seen, UnknownShard
-from tally.command.give_up import change
+from tally.command.give_up import change, check_map
 from tally.command.losses import Loss, describe_cost, emptied, losses
 from tally.command.shards import HeldCopy, Redundancy, ShardAnswer, answer_of
 from tests.support import cluster_values
@@ -175,3 +175,13 @@ def test_rows_that_are_given_up_have_one_copy_in_a_new_epoch() -> None:
     assert after.rows[1:3] == (SlotRow(6, "s3", {"s3": "ee"}), SlotRow(6, "s4", {"s4": "dd"}))
     assert (after.rows[0], *after.rows[3:]) == (HALF.map.rows[0], *HALF.map.rows[3:])
     assert set(decided.guards) == {KEYS.map, *(KEYS.alive_of(shard) for shard in ("s0", "s1", "s3", "s4"))}
+
+
+def test_nothing_is_given_up_by_a_map_that_is_not_the_newest() -> None:
+    """What it calls lost may have moved since."""
+    newer = {"s0": ShardAnswer(copies={0: HeldCopy("aa" * 16, epoch=99)})}
+    of = cluster_values.state(mapped=True)
+    check_map(of, {"s0": ShardAnswer()})
+    for state, answers in ((of, newer), (replace(of, config=replace(of.config, recovering=True)), {})):
+        with pytest.raises(Refused, match="tally recover"):
+            check_map(state, answers)

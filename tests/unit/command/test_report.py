@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from tally.cluster.members import ControllerSeat, Wanted
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
 from tally.command.report import render_json, render_table, status_report
-from tally.command.shards import Answers, Redundancy, ShardAnswer
+from tally.command.shards import Answers, HeldCopy, Redundancy, ShardAnswer
 from tests.support import cluster_values
 
 # What the shards say when all is well; the map's epochs are 1.
@@ -100,6 +101,8 @@ def test_json_has_the_documented_fields() -> None:
         "controller": "s1",
         "slots": 8,
         "map": True,
+        "recovering": False,
+        "map_outdated": [],
         "slots_serving": 8,
         "all_serve": True,
         "copies": 1,
@@ -146,6 +149,20 @@ def test_the_table_is_plain_text() -> None:
         "slots: 5 of 8 are served",
         "copies: 8 of 8 are where they are to be (100 %)",
     ]
+
+
+def test_map_that_must_be_recovered_is_told_with_what_helps() -> None:
+    newer = {**ALL, "s1": ShardAnswer({0: 1}, {3: HeldCopy("aa" * 16, epoch=2), 0: HeldCopy("aa" * 16, epoch=1)})}
+    report = status_report(cluster(), newer)
+    assert report.map_outdated == (3,)
+    assert "etcd has an older map than the shards know, of slot 3: it was restored" in render_table(report)
+    gone = status_report(replace(cluster(), map=None), newer)
+    assert gone.map_outdated == tuple(range(8))
+    assert "tally recover --shards" in render_table(gone)
+    assert "too few shards" not in render_table(gone)
+    assert status_report(replace(cluster(), map=None), ALL).map_outdated == ()
+    broken_off = status_report(replace(cluster(), config=replace(cluster().config, recovering=True)), ALL)
+    assert "run tally recover again" in render_table(broken_off)
 
 
 def growing(*alive: str) -> ClusterState:

@@ -3,7 +3,7 @@
 import dataclasses
 
 from shard.damage import only_here
-from shard.directory import Identity
+from tally.cluster.identity import Identity
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.errors import DataDamaged
 from tally.hashing import Shape

@@ -355,6 +355,8 @@ class StatusResponse(_message.Message):
     DISK_FULL_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
     REDUNDANCY_FIELD_NUMBER: _builtins.int
+    MAP_EPOCHS_FIELD_NUMBER: _builtins.int
+    MAP_SHARDS_FIELD_NUMBER: _builtins.int
     shard: _builtins.str
     disk_full: _builtins.bool
     """It takes no new copies: 85 % of the disk are used."""
@@ -372,6 +374,14 @@ class StatusResponse(_message.Message):
 
     @_builtins.property
     def redundancy(self) -> Global___RedundancyStatus: ...
+    @_builtins.property
+    def map_epochs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The newest map that this shard knows: the epoch of each row, by slot, and the shards that are in a set of it, each
+        once. Both are empty without a map. `tally recover` begins its terms after these.
+        """
+
+    @_builtins.property
+    def map_shards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -382,10 +392,12 @@ class StatusResponse(_message.Message):
         disk_full: _builtins.bool = ...,
         stopping: _builtins.bool = ...,
         redundancy: Global___RedundancyStatus | None = ...,
+        map_epochs: _abc.Iterable[_builtins.int] | None = ...,
+        map_shards: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["redundancy", b"redundancy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "disk_full", b"disk_full", "epochs", b"epochs", "redundancy", b"redundancy", "shard", b"shard", "slots", b"slots", "stopping", b"stopping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "disk_full", b"disk_full", "epochs", b"epochs", "map_epochs", b"map_epochs", "map_shards", b"map_shards", "redundancy", b"redundancy", "shard", b"shard", "slots", b"slots", "stopping", b"stopping"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

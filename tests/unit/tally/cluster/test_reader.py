@@ -236,3 +236,31 @@ async def test_start_tells_what_was_wrong_when_its_time_is_over(failure: TallyEr
     etcd.failure = failure
     with pytest.raises(type(failure)):
         await ClusterReader(etcd, KEYS).start(0)
+
+
+def exchange(etcd: PlayedEtcd) -> None:
+    """Put another etcd in the place of this one: as many keys, written long ago, and more has happened there since."""
+    etcd.values = {KEYS.config: (config().to_json(), 1), KEYS.member("s9"): (member(9).to_json(), 2)}
+    etcd.revision += 100
+
+
+async def test_etcd_that_came_back_after_a_failure_is_read_whole() -> None:
+    """By its revisions and its number of keys it has nothing new."""
+    etcd = PlayedEtcd()
+    etcd.put(KEYS.member("s1"), member(1).to_json())
+    reader = await started(etcd)
+    etcd.delete(KEYS.config)
+    with pytest.raises(ClusterMissing):
+        await reader.refresh()
+    exchange(etcd)
+    assert set((await reader.refresh()).members) == {"s9"}
+
+
+async def test_etcd_that_was_exchanged_is_read_whole_once_it_is_distrusted() -> None:
+    etcd = PlayedEtcd()
+    etcd.put(KEYS.member("s1"), member(1).to_json())
+    reader = await started(etcd)
+    exchange(etcd)
+    assert set((await reader.refresh()).members) == {"s1"}
+    reader.distrust()
+    assert set((await reader.refresh()).members) == {"s9"}

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tally.cluster.reader import take_in
+from tally.cluster.rows import add, new_term, with_rows
+from tally.cluster.slot_map import SlotMap
 from tally.errors import ClusterReplaced
 from tally.hashing import Shape
 from tests.support.cluster_values import config, members, state
@@ -16,17 +18,30 @@ def test_first_state_is_taken_as_it_is() -> None:
     assert take_in(None, state(), KEY) == state()
 
 
-@pytest.mark.parametrize("revision", [7, 8])
-def test_same_or_newer_map_is_taken(revision: int) -> None:
-    found = state(mapped=True, map_revision=revision, of=members(4))
-    assert take_in(state(mapped=True, map_revision=7), found, KEY) is found
+HELD = state(mapped=True, map_revision=7)
+assert HELD.map is not None
+ROW = HELD.map.rows[3]
+NEWER = with_rows(HELD.map, {3: new_term(ROW)})
+FORKED = with_rows(
+    HELD.map, {3: add(replace(ROW, epoch=9), "s9", "09" * 16, 1), 4: replace(ROW, epoch=1, min_copies=2)}
+)
 
 
-@pytest.mark.parametrize("mapped", [False, True])
-def test_held_map_outlives_an_older_one_and_none(mapped: bool) -> None:
-    held = state(mapped=True, map_revision=7)
-    found = state(mapped=mapped, map_revision=6, of=members(4))
-    assert take_in(held, found, KEY) == replace(found, map=held.map, map_revision=7)
+@pytest.mark.parametrize("revision", [2, 7, 8])
+@pytest.mark.parametrize("found", [HELD.map, NEWER], ids=["same rows", "a newer row"])
+def test_same_or_newer_map_is_taken_whatever_its_revision(found: SlotMap, revision: int) -> None:
+    """A restored etcd begins its revisions again, and what is written on a map is guarded by what it is there."""
+    taken = replace(HELD, map=found, map_revision=revision)
+    assert take_in(HELD, taken, KEY) is taken
+
+
+@pytest.mark.parametrize("found", [None, HELD.map, FORKED], ids=["none", "an older row", "another row of an epoch"])
+def test_held_map_outlives_an_older_one_and_none(found: SlotMap | None) -> None:
+    held = replace(HELD, map=NEWER)
+    read = replace(HELD, map=found, map_revision=9 if found else 0, members=members(4))
+    taken = take_in(held, read, KEY)
+    assert taken == replace(read, map=NEWER, rolled_back=True)
+    assert take_in(taken, replace(read, map=NEWER), KEY) == replace(read, map=NEWER)
 
 
 def test_first_map_replaces_none() -> None:

@@ -12,23 +12,27 @@ KEY = "/tally/t/alive/s1"
 
 
 def test_own_key_under_a_lease_that_runs_stays() -> None:
-    assert next_step("s1", OURS, key_value(KEY, OURS), 10) is Step.STAY
+    assert next_step("s1", OURS, 5, key_value(KEY, OURS), 10) is Step.STAY
 
 
 def test_key_that_is_gone_is_registered_again() -> None:
-    assert next_step("s1", OURS, None, 10) is Step.REGISTER_AGAIN
+    assert next_step("s1", OURS, 5, None, 10) is Step.REGISTER_AGAIN
 
 
 def test_lease_that_has_run_out_is_registered_again_though_the_key_is_still_there() -> None:
-    assert next_step("s1", OURS, key_value(KEY, OURS), 0) is Step.REGISTER_AGAIN
-    assert next_step("s1", OURS, None, 0) is Step.REGISTER_AGAIN
+    assert next_step("s1", OURS, 5, key_value(KEY, OURS), 0) is Step.REGISTER_AGAIN
+    assert next_step("s1", OURS, 5, None, 0) is Step.REGISTER_AGAIN
 
 
 @pytest.mark.parametrize("ttl_s", [0, 10])
 @pytest.mark.parametrize("theirs", ["ffffffffffffffff", "", OURS.upper()])
 def test_key_of_another_process_ends_this_one(theirs: str, ttl_s: int) -> None:
     with pytest.raises(DirectoryCopied, match="s1"):
-        next_step("s1", OURS, key_value(KEY, theirs), ttl_s)
+        next_step("s1", OURS, 5, key_value(KEY, theirs, mod=6), ttl_s)
+
+
+def test_key_of_an_earlier_process_comes_from_a_restored_etcd_and_is_registered_again() -> None:
+    assert next_step("s1", OURS, 5, key_value(KEY, "f" * 16, mod=4), 10) is Step.REGISTER_AGAIN
 
 
 MEMBER = key_value("/tally/t/members/s1", Member("10.0.0.1:9101", "ab" * 16).to_json())

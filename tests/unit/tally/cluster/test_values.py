@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +23,14 @@ KEY = "/tally/t/some"
 def test_config_comes_back_as_it_was_written(shape: Shape, first_shards: int) -> None:
     written = config(shape=shape, first_shards=first_shards)
     assert ClusterConfig.from_json(written.to_json(), KEY) == written
+
+
+def test_config_of_a_cluster_that_is_being_recovered_says_so_and_others_say_nothing() -> None:
+    written = replace(config(), recovering=True)
+    assert ClusterConfig.from_json(written.to_json(), KEY) == written
+    assert written.with_copies(2).recovering
+    assert "recovering" not in config().to_json()
+    assert written.differences(config()) == []
 
 
 @given(slot_maps())
@@ -144,7 +154,7 @@ def test_differences_name_what_is_fixed_and_nothing_else() -> None:
         {"first_shards": 1025},
     ],
 )
-def test_settings_that_this_version_can_not_keep_are_refused(change: dict[str, int]) -> None:
+def test_settings_that_this_version_can_not_keep_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         ClusterConfig(uuid=UUID, shape=Shape(), **change)
 

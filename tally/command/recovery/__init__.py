@@ -1,0 +1,1 @@
+"""``tally recover``: the map is made anew from what the copies have. ``decision`` and ``readiness`` are pure."""
