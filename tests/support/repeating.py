@@ -56,7 +56,9 @@ class Counts:
     async def keep(self, file: Path) -> None:
         """Write them to a file from time to time."""
         while True:
-            file.write_text(json.dumps({kind: [count, self.again[kind]] for kind, count in self.twice.items()}))
+            new = file.with_suffix(".new")
+            new.write_text(json.dumps({kind: [count, self.again[kind]] for kind, count in self.twice.items()}))
+            new.replace(file)  # Else who reads meanwhile may find nothing in it.
             await asyncio.sleep(_COUNT_S)
 
 
