@@ -1,6 +1,11 @@
 """What all tests share: the long forms, which run with ``--full`` only."""
 
 import pytest
+from hypothesis import settings
+
+# A deadline for an example would measure the machine, which others use too.
+settings.register_profile("tally", deadline=None)
+settings.load_profile("tally")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -59,6 +59,7 @@ async def test_full_disk_ends_no_start_silently_and_once_there_is_room_all_copie
     assert "disk_nearly_full" in said or '"store_failed"' in said
 
 
+@pytest.mark.full
 async def test_flush_that_fails_once_ends_the_shard_and_loses_nothing(tmp_path: Path, rows: list[Row]) -> None:
     disk = FaultyDisk.build(tmp_path / "disk")
 

@@ -133,6 +133,7 @@ async def test_restarted_etcd_costs_nothing(tmp_path: Path, rows: list[Row]) -> 
     await unharmed(tmp_path, rows, strike, fault=f"etcd restarted, {RESTARTS} times")
 
 
+@pytest.mark.full
 async def test_frozen_etcd_costs_nothing_although_all_leases_run_out(tmp_path: Path, rows: list[Row]) -> None:
     async def strike(measurement: Measurement) -> None:
         etcd = measurement.cluster.etcd
@@ -154,6 +155,7 @@ async def test_frozen_etcd_costs_nothing_although_all_leases_run_out(tmp_path: P
     await unharmed(tmp_path, rows, strike, fault="SIGSTOP etcd past the lease")
 
 
+@pytest.mark.full
 async def test_lease_revoked_by_hand_is_taken_again_and_no_slot_moves(tmp_path: Path, rows: list[Row]) -> None:
     """The controller's first: with it goes its seat."""
 

@@ -56,6 +56,7 @@ async def delivered_again(repeated: Repeated, kinds: set[str], again_s: float) -
         await asyncio.sleep(0.2)
 
 
+@pytest.mark.full
 @soon_and_late
 async def test_every_call_that_is_delivered_twice_and_once_more_when_it_is_old_counts_once(
     tmp_path: Path, rows: list[Row], repeated: Repeated, again_s: float

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -478,7 +478,7 @@ async def test_step_that_fails_ends_the_engine(tmp_path: Path, monkeypatch: pyte
             raise ZeroDivisionError
 
         monkeypatch.setattr(node.engine._copies[SLOT].replica, "submit", fail)
-        with pytest.raises(ZeroDivisionError):
+        with suppress(ZeroDivisionError):  # Not at once, if the copy is busy.
             node.submit(sub_batch(ANN, 1, click("ann")))
         assert isinstance(await failure(node), ZeroDivisionError)
 
