@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from tests.faults.probe import Measurement, Row, measured
-from tests.faults.test_faults import FAIL_OVER_MAX_S, LEASE_S, assert_taken_over, check, new_seed
+from tests.faults.rows import FAIL_OVER_MAX_S, LEASE_S, assert_taken_over, check, new_seed
 from tests.support import commands
 from tests.support.cluster import Cluster
 from tests.support.etcd import free_ports

@@ -9,7 +9,7 @@ import pytest
 
 from shard.disk import DISK_MAX_S
 from tests.faults.probe import Measurement, Row, measured
-from tests.faults.test_faults import LEASE_S, check, new_seed
+from tests.faults.rows import LEASE_S, check, new_seed
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.health_lag import lags_ms, p99
 from tests.support.small_disk import fill, free, small_disk

@@ -9,7 +9,7 @@ import pytest
 
 from shard.damage import SET_ASIDE
 from tests.faults.probe import Measurement, Row, measured
-from tests.faults.test_faults import LEASE_S, check, new_seed
+from tests.faults.rows import LEASE_S, check, new_seed
 from tests.support import damage
 from tests.support.cluster import Cluster
 from tests.support.damage import Damage

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from tests.faults.probe import Measurement, Row, measured
-from tests.faults.test_faults import (
+from tests.faults.rows import (
     FAIL_OVER_MAX_S,
     LEASE_S,
     assert_taken_over,

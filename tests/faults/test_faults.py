@@ -6,65 +6,34 @@ One row of the table for each test. TALLY_TEST_ROUNDS says how often all shards 
 import asyncio
 import os
 import random
-import secrets
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.faults.probe import Measurement, Row, cells, measured
-from tests.support.cluster import GATEWAY, Cluster
+from tests.faults.probe import Measurement, Row, measured
+from tests.faults.rows import (
+    DEFAULT_LEASE_S,
+    FAIL_OVER_MAX_S,
+    LEASE_S,
+    MOVES_MAX_S,
+    assert_taken_over,
+    check,
+    controller_of,
+    has_its_share,
+    kill_shard,
+    new_seed,
+)
+from tests.support.cluster import GATEWAY
 
-LEASE_S: Final = 2
-DEFAULT_LEASE_S: Final = 10
-FAIL_OVER_MAX_S: Final = {LEASE_S: 5.0, DEFAULT_LEASE_S: 13.0}
 ROUNDS: Final = int(os.environ.get("TALLY_TEST_ROUNDS", "2"))
 GATEWAY_AWAY_S: Final = 1.0
 BETWEEN_S: Final = 2.0  # Longer than a gateway pauses before it asks again: each round is an outage of its own.
 FROZEN_LONGER_S: Final = 4.0  # Than its lease: until the others must have taken over.
 
-MOVES_MAX_S: Final = 60.0
 PAUSE_MAX_S: Final = 2.5  # Half a second on a machine that does nothing else; tests share theirs.
 
 both_leases: Final = pytest.mark.parametrize("lease_s", [LEASE_S, DEFAULT_LEASE_S])
-
-
-def new_seed() -> int:
-    seed = secrets.randbits(32)
-    print(f"seed {seed}")  # noqa: T201 - pytest shows it with the failure.
-    return seed
-
-
-def check(row: Row, rows: list[Row]) -> None:
-    """Keep the row, and hold it against what is promised at any fault; reads were checked while they were made."""
-    rows.append(row)
-    print(cells(row))  # noqa: T201
-    assert (row.lost, row.doubled) == (0, 0)
-
-
-async def assert_taken_over(cluster: Cluster, victim: str) -> None:
-    """Hold that the others serve all slots; else the fault did not do what the test is about."""
-    status = await cluster.status()
-    assert status["all_serve"], status
-    (found,) = (shard for shard in status["shards"] if shard["id"] == victim)
-    assert (found["alive"], found["slots"]) == (False, 0), status
-
-
-async def kill_shard(measurement: Measurement, victim: str, lease_s: int) -> None:
-    """Kill a shard, and start it again only when the others must have taken over."""
-    cluster = measurement.cluster
-    measurement.begins(f"SIGKILL of {victim}")
-    cluster.kill(victim)
-    await asyncio.sleep(FAIL_OVER_MAX_S[lease_s] + 1)
-    await assert_taken_over(cluster, victim)
-    cluster.restart(victim)
-    await measurement.is_back()
-
-
-async def controller_of(measurement: Measurement) -> str:
-    controller: str | None = (await measurement.cluster.status())["controller"]
-    assert controller is not None
-    return controller
 
 
 @both_leases
@@ -145,12 +114,6 @@ async def test_added_shard_gets_its_share_and_no_slot_pauses_for_long(tmp_path: 
     check(row, rows)
     assert row.unknown_percent == 0
     assert max(row.writes_s, row.reads_s) <= PAUSE_MAX_S
-
-
-async def has_its_share(cluster: Cluster, name: str) -> bool:
-    status = await cluster.status()
-    slots = [shard["slots"] for shard in status["shards"] if shard["id"] == name]
-    return bool(slots) and status["moves"] == 0 and slots[0] >= status["slots"] // len(status["shards"]) - 1
 
 
 async def test_all_shards_killed_at_once_and_restarted_in_any_order_lose_nothing(

@@ -14,7 +14,7 @@ import pytest
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
 from tally.hashing import MS_PER_HOUR
 from tests.faults.probe import COPIES, Row
-from tests.faults.test_faults import FAIL_OVER_MAX_S, LEASE_S, assert_taken_over, check
+from tests.faults.rows import FAIL_OVER_MAX_S, LEASE_S, assert_taken_over, check
 from tests.support.checking_clients import Clients, Numbers
 from tests.support.cluster import Cluster
 from tests.support.events import HOUR

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from tests.faults.probe import COPIES, Row
-from tests.faults.test_faults import LEASE_S, check, new_seed
+from tests.faults.rows import LEASE_S, check, new_seed
 from tests.support.checking_clients import Clients, Hour
 from tests.support.cluster import GATEWAY, Cluster
 from tests.support.events import HOUR

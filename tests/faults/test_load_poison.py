@@ -20,7 +20,7 @@ from tally.cluster.keys import Keys
 from tally.cluster.state import ClusterState
 from tally.hashing import MS_PER_HOUR
 from tests.faults.probe import SHAPE, Measurement, Row, measured
-from tests.faults.test_faults import LEASE_S, check, new_seed
+from tests.faults.rows import LEASE_S, check, new_seed
 from tests.support.cluster import Cluster
 from tests.support.events import HOUR, click, slot_of_event, users_of_slot
 

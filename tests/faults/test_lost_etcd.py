@@ -11,7 +11,7 @@ import pytest
 from tally.cluster.etcd import Etcd, EtcdSettings
 from tally.cluster.keys import Keys
 from tests.faults.probe import Measurement, Row, measured
-from tests.faults.test_faults import FAIL_OVER_MAX_S, LEASE_S, assert_taken_over, check, new_seed
+from tests.faults.rows import FAIL_OVER_MAX_S, LEASE_S, assert_taken_over, check, new_seed
 from tests.support import commands
 from tests.support.cluster import Cluster
 from tests.support.etcd import single

@@ -16,7 +16,7 @@ from tally.cluster.keys import Keys
 from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
 from tests.faults.probe import Measurement, Row, measured
-from tests.faults.test_faults import (
+from tests.faults.rows import (
     DEFAULT_LEASE_S,
     LEASE_S,
     MOVES_MAX_S,

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from tests.faults.probe import Measurement, Row, measured
-from tests.faults.test_faults import DEFAULT_LEASE_S, check, new_seed
+from tests.faults.rows import DEFAULT_LEASE_S, check, new_seed
 from tests.support.cluster import Cluster
 from tests.support.hub import HOST, Hub, NoHub, Weather
 from tests.support.proxy import Proxies

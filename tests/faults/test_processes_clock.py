@@ -15,7 +15,7 @@ import pytest
 
 from tally.hashing import MS_PER_HOUR
 from tests.faults.probe import Measurement, Row, measured
-from tests.faults.test_faults import LEASE_S, check, new_seed
+from tests.faults.rows import LEASE_S, check, new_seed
 from tests.support.cluster import GATEWAY, Cluster
 from tests.support.events import HOUR
 from tests.support.waiting import until

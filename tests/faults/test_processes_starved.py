@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from tests.faults.probe import Measurement, Row, measured
-from tests.faults.test_faults import LEASE_S, check, controller_of, new_seed
+from tests.faults.rows import LEASE_S, check, controller_of, new_seed
 from tests.support.cluster import GATEWAY, Cluster
 from tests.support.supervised import supervised
 

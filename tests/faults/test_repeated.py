@@ -14,7 +14,7 @@ import pytest
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
 from tally.hashing import MS_PER_HOUR
 from tests.faults.probe import Measurement, Row, measured
-from tests.faults.test_faults import (
+from tests.faults.rows import (
     FAIL_OVER_MAX_S,
     LEASE_S,
     MOVES_MAX_S,

@@ -10,8 +10,8 @@ import pytest
 
 from tests.faults.probe import Measurement, Row, measured
 from tests.faults.resources import Growth, Sample, growth, sample
+from tests.faults.rows import LEASE_S, check, new_seed
 from tests.faults.soak_faults import LIVES_ON, SoakFaults
-from tests.faults.test_faults import LEASE_S, check, new_seed
 from tests.support.cluster import GATEWAY
 
 STEADY_AFTER_S: Final = 600.0  # Caches and write buffers are full by then.
