@@ -107,10 +107,9 @@ class Calls:
         self._theirs[number] = answered
         epoch = 0 if isinstance(message, words.Clone) else message.epoch
         called = _Called(sender, number, message)
-        unsure = copy.replica.row is None or not copy.replica.stored.complete
+        unsure = _needs_a_map(copy, message) or not copy.replica.stored.complete
         if self._steps.is_ahead(copy, epoch) and unsure:
-            # Perhaps of a copy that the new row founds: an answer now would say that there is none. Or this process has
-            # shown no map to its rules yet: their copy may be older than it was, and its epoch too low.
+            # Perhaps of a copy that the new row founds: an answer now would say that there is none.
             self._ahead.append((self._steps.now() + AHEAD_MAX_S, copy, called))
         else:
             self._steps.take(copy, copy.replica.receive, *called)
@@ -128,7 +127,7 @@ class Calls:
             assert not isinstance(called.message, words.Clone)
             if called.message.epoch > copy.epoch and now < until:
                 self._ahead.append((until, copy, called))
-            elif copy.replica.row is None:
+            elif _needs_a_map(copy, called.message):
                 self.forget(called.number)  # Who called asks again.
             else:
                 self._steps.take(copy, copy.replica.receive, *called)
@@ -236,6 +235,15 @@ class Calls:
     def _drop(self, content: Staged | None) -> None:
         if content is not None:
             self.drop_generation(content.generation)
+
+
+def _needs_a_map(copy: SlotCopy, message: words.Message) -> bool:
+    """Tell whether a call is not to be answered because no map was shown to the copy's rules yet.
+
+    The disk may have been set back, and the stored epoch with it: a primary that is deposed must not be answered OK.
+    Heads acknowledges nothing, and `tally recover` asks for it where there is no map.
+    """
+    return copy.replica.row is None and not isinstance(message, words.Heads)
 
 
 def _progress(replica: Replica, call: int, now: float, _: Effects) -> None:

@@ -68,7 +68,7 @@ class Replica:
 
     The driver does the writes of one call, flushes them, and only then calls again (reads excepted): so whatever this
     copy knows to have written is durable when the next event comes. It shows rows that were read after this process
-    began, and takes no call for a copy that it found on its disk before it has shown one.
+    began, and takes no call but Heads for a copy that it found on its disk before it has shown one.
     """
 
     def __init__(self, me: str, stored: Stored, *, calls: Iterator[int], incarnations: Iterator[str]) -> None:
