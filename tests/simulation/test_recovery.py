@@ -15,7 +15,7 @@ from tests.simulation.recoverer import Recoverer
 from tests.simulation.test_seeds import first_seed
 from tests.simulation.world import Broken
 
-SEEDS: Final = max(50, int(os.environ.get("TALLY_SIM_SEEDS", "10000")) // 50)
+SEEDS: Final = max(50, int(os.environ.get("TALLY_SIM_SEEDS", "5000")) // 50)
 
 
 def run_lost(seed: int) -> Counter[str]:
@@ -33,7 +33,10 @@ def run_some(first: int, seeds: int) -> Counter[str]:
     totals = Counter[str]()
     for seed in range(first, first + seeds):
         try:
-            totals.update(run_lost(seed))
+            found = run_lost(seed)
+            # Or more: one that was done, and was not told so, is run again.
+            assert found["recoveries"] >= 1, "the map was not recovered"
+            totals.update(found)
         except (Broken, AssertionError) as exc:
             raise Broken(f"seed {seed}: {exc}") from exc
     return totals
@@ -42,7 +45,6 @@ def run_some(first: int, seeds: int) -> Counter[str]:
 @pytest.mark.timeout(1800)
 def test_lost_map_is_recovered_and_no_promise_is_broken() -> None:
     totals = run_some(first_seed(), SEEDS)
-    assert totals["recoveries"] == SEEDS
     assert totals["recoveries begun"] > SEEDS  # Some were broken off.
     assert totals["copies behind at recoveries"] > 0
     assert totals["acknowledged events"] >= 100 * SEEDS

@@ -11,7 +11,7 @@ import pytest
 from tests.simulation.cluster import run_seed
 from tests.simulation.runner import report, run_seeds
 
-SEEDS = int(os.environ.get("TALLY_SIM_SEEDS", "10000"))
+SEEDS = int(os.environ.get("TALLY_SIM_SEEDS", "5000"))
 MUST_HAPPEN = (
     "promotions",
     "switches",
