@@ -1,6 +1,6 @@
 """What the HTTP door needs of whoever counts: the routed client in production, a dictionary in tests."""
 
-from collections.abc import Awaitable
+import asyncio
 from typing import Protocol
 
 from tally.client.counts import HourCounts
@@ -10,7 +10,7 @@ from tally.event import Event
 class Backend(Protocol):
     """Counts events and tells an hour's numbers."""
 
-    def record(self, event: Event) -> Awaitable[None]:
+    def record(self, event: Event) -> "asyncio.Future[None]":
         """Count ``event``; done when it is durable.
 
         Raises:
@@ -21,7 +21,7 @@ class Backend(Protocol):
             SetAside: It was not sent; may be raised before there is anything to await.
         """
 
-    def read_hour(self, hour: int) -> Awaitable[HourCounts]:
+    def read_hour(self, hour: int) -> "asyncio.Future[HourCounts]":
         """Return the exact numbers of ``hour``.
 
         Raises:

@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp.web import Response
-
-from tally.errors import InvalidEvent, SetAside
+from gateway.answers import SERVER, HttpAnswer
+from tally.errors import InDoubt, InvalidEvent, Overloaded, SetAside, Unavailable
 
 CONTENT_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 1
-SERVER: Final = "tally"  # Instead of the names and versions of what it is made of.
 
 
 class Refused(Exception):
@@ -37,8 +35,9 @@ def problem(
     parameter: str | None = None,
     headers: Mapping[str, str] | None = None,
     retry_after_s: int = RETRY_AFTER_S,
-) -> Response:
-    """Return the response that tells of an error; a 503 says when to come again."""
+    closes: bool = False,
+) -> HttpAnswer:
+    """Return the answer that tells of an error; a 503 says when to come again."""
     told: dict[str, object] = {
         "type": "about:blank",
         "title": status.phrase,
@@ -47,26 +46,42 @@ def problem(
     }
     if parameter is not None:
         told["parameter"] = parameter
-    response = Response(status=status, body=json.dumps(told).encode() + b"\n", headers=headers)
-    response.headers["Content-Type"] = CONTENT_TYPE
-    response.headers["Server"] = SERVER
+    found = {**(headers or {}), "Content-Type": CONTENT_TYPE, "Server": SERVER}
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["Retry-After"] = str(retry_after_s)
-    return response
+        found["Retry-After"] = str(retry_after_s)
+    return HttpAnswer(status.value, tuple(found.items()), json.dumps(told).encode() + b"\n", closes)
 
 
-def invalid_event(error: InvalidEvent) -> Response:
+def invalid_event(error: InvalidEvent) -> HttpAnswer:
     """Return the 400 that names the parameter."""
     return problem(HTTPStatus.BAD_REQUEST, str(error).strip(), parameter=error.parameter or None)
 
 
-def set_aside(error: SetAside) -> Response:
+def set_aside(error: SetAside) -> HttpAnswer:
     """Return the 503 that tells of an event that is not sent to any shard for a while."""
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), retry_after_s=max(1, math.ceil(error.for_s)))
 
 
-def refused(refusal: Refused) -> Response:
-    """Return the response to a request after which the connection can't be used again."""
-    response = problem(refusal.status, refusal.detail)
-    response.force_close()
-    return response
+def refused(refusal: Refused) -> HttpAnswer:
+    """Return the answer to a request after which the connection can't be used again."""
+    return problem(refusal.status, refusal.detail, closes=True)
+
+
+def unexpected() -> HttpAnswer:
+    """Return the answer that tells of a bug of ours, and nothing else."""
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something is wrong with this server; see its log")
+
+
+def answer_to(error: Exception) -> HttpAnswer | None:
+    """Return the answer that tells of an error that is expected; None if it is not."""
+    match error:
+        case Refused():
+            return refused(error)
+        case InvalidEvent():
+            return invalid_event(error)
+        case SetAside():
+            return set_aside(error)
+        case Overloaded() | Unavailable() | InDoubt():
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        case _:
+            return None

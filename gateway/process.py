@@ -17,7 +17,6 @@ from gateway.figures import GatewayCollector
 from gateway.protocol import HttpServer
 from gateway.settings import GatewaySettings
 from tally.client.client import RoutedClient
-from tally.client.counts import HourCounts
 from tally.cluster.etcd import Etcd
 from tally.cluster.reader import ClusterReader
 from tally.errors import ConfigError, Unavailable
@@ -36,11 +35,11 @@ log = structlog.get_logger()
 class NoCluster:
     """Stands in for the routed client until the cluster is found."""
 
-    async def record(self, _event: Event) -> NoReturn:
+    def record(self, _event: Event) -> NoReturn:
         """Refuse."""
         raise Unavailable("the cluster is not found yet")
 
-    async def read_hour(self, _hour: int) -> HourCounts:
+    def read_hour(self, _hour: int) -> NoReturn:
         """Refuse."""
         raise Unavailable("the cluster is not found yet")
 
@@ -58,7 +57,7 @@ async def serve(settings: GatewaySettings) -> None:
     """
     app = App(NoCluster(), body_timeout_s=settings.header_timeout_s)
     http = HttpServer(
-        app.answer,
+        app,
         header_timeout_s=settings.header_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,
         connections=settings.connections,

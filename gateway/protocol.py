@@ -18,10 +18,12 @@ What aiohttp 3.14 does untouched, and what is changed here:
 
 Pipelined requests are answered in order; aiohttp stops reading when 32 of them wait. How large a body may be is left
 to ``body.py``.
+
+While aiohttp has nothing of a connection, neither a request nor a part of one, a request may take the hot lane past it;
+then what comes behind it waits until it is answered, and is not even read.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -30,6 +32,9 @@ from aiohttp import EMPTY_PAYLOAD, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
+from gateway.answers import HttpAnswer, Writer, to_response
+from gateway.app import App
+from gateway.hot_lane import HOT_BYTES_MAX, HotLane, HotRequest
 from gateway.malformed import (
     HEADER_BYTES_MAX,
     HEADERS_MAX,
@@ -37,7 +42,7 @@ from gateway.malformed import (
     refusal_of_error,
     refusal_of_head,
 )
-from gateway.problems import Refused, refused
+from gateway.problems import Refused, refused, unexpected
 from gateway.timing import Alarm
 
 # How long what follows a refused body is read and thrown away, so that the client gets to see the answer.
@@ -50,7 +55,7 @@ class HttpServer(web.Server):
     """Makes a ``Connection`` for each client, and knows those that are open.
 
     Args:
-        answer: Called with each request.
+        app: Answers requests.
         header_timeout_s: How long a head may take, from its first byte or from connecting.
         idle_timeout_s: How long a connection may lie idle between two requests, or an answer wait to be fetched.
         connections: How many may be open at a time.
@@ -58,13 +63,16 @@ class HttpServer(web.Server):
 
     def __init__(
         self,
-        answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        app: App,
         *,
         header_timeout_s: float,
         idle_timeout_s: float,
         connections: int,
     ) -> None:
-        super().__init__(answer)
+        super().__init__(app.answer)
+        self.app = app
+        self.lane = HotLane()
+        self.writer = Writer()
         self.header_timeout_s = header_timeout_s
         self.idle_timeout_s = idle_timeout_s
         self._connections_max = connections
@@ -87,6 +95,9 @@ class Connection(RequestHandler):
         "_has_ended",
         "_has_part_of_head",
         "_head_alarm",
+        "_held",
+        "_hot",
+        "_is_at_boundary",
         "_is_refused",
         "_newest_body",
         "_server",
@@ -111,6 +122,9 @@ class Connection(RequestHandler):
         self._is_refused = False
         self._has_ended = False
         self._newest_body = EMPTY_PAYLOAD
+        self._is_at_boundary = True  # aiohttp's parser holds no part of a request.
+        self._hot: tuple[HotRequest, asyncio.Future[Any]] | None = None  # What the hot lane is to answer.
+        self._held = b""  # What came behind that.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve, or turn away the one too many."""
@@ -130,12 +144,23 @@ class Connection(RequestHandler):
         """Parse, and look at the requests that are now complete before aiohttp begins to serve them."""
         if self._is_refused:
             return  # Nothing that follows can be understood.
+        if self._hot is not None:
+            self._hold(data)
+            return
+        if self._is_at_boundary and len(data) <= HOT_BYTES_MAX and self._is_idle and not self._paused:
+            request = self._server.lane.read(data)
+            if request is not None:
+                self._take_hot_lane(request)
+                return
         before, is_body = self._request_count, not self._newest_body.is_eof()
         super().data_received(data)
+        self._is_at_boundary = False
         if self._request_count > before:
             self._has_part_of_head = False
             self._head_alarm.stop()
             self._check_newest(self._request_count - before)
+            # An end of a head at the very end, and no body begun: there can be no part of a next request.
+            self._is_at_boundary = data.endswith(b"\r\n\r\n") and self._newest_body.is_eof()
         elif data and not is_body:
             # The parser does not tell what it holds back: a part that came in one packet with a complete request starts
             # its time with its next byte, or falls to the idle time-out.
@@ -147,9 +172,63 @@ class Connection(RequestHandler):
         self._has_ended = True
         if not self._newest_body.is_eof():
             self._newest_body.set_exception(RequestPayloadError())
-        # aiohttp's loop waits here exactly while no request is being answered, or about to be.
-        is_idle = self._waiter is not None and not self._waiter.done()
-        return self._request_count > 0 and not is_idle
+        return self._hot is not None or (self._request_count > 0 and not self._is_idle)
+
+    @property
+    def _is_idle(self) -> bool:
+        """No request is being answered by aiohttp, or about to be, and it is not about to close the connection."""
+        return self._waiter is not None and not self._waiter.done()
+
+    # The hot lane.
+
+    def _take_hot_lane(self, request: HotRequest) -> None:
+        self._head_alarm.stop()
+        begun = self._server.app.begin(request)
+        if isinstance(begun, HttpAnswer):
+            self._write_hot(begun)
+        else:
+            self._hot = request, begun
+            begun.add_done_callback(self._hot_is_done)
+
+    def _hot_is_done(self, _done: "asyncio.Future[Any]") -> None:
+        assert self._hot is not None
+        (request, done), self._hot = self._hot, None
+        if done.cancelled():
+            self.force_close()
+            return
+        answer = self._server.app.finish(request, done)
+        if self.transport is not None:
+            self._write_hot(answer)
+        if self._held and self.transport is not None:
+            held, self._held = self._held, b""
+            self.transport.resume_reading()
+            self.data_received(held)
+
+    def _write_hot(self, answer: HttpAnswer) -> None:
+        assert self.transport is not None
+        closes = self._server.app.is_stopping or self._close or (self._has_ended and not self._held)
+        self.transport.write(self._server.writer.to_bytes(answer, closes=closes))
+        if closes or answer.closes:
+            self.force_close()  # What is written is sent before.
+        else:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what comes behind a request of the hot lane, and read no more; one read of a socket has a bound."""
+        if not self._held and self.transport is not None:
+            self.transport.pause_reading()
+        self._held += data
+
+    def _process_keepalive(self) -> None:
+        if self._hot is not None:  # It is not idle; aiohttp does not know.
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - the signature is aiohttp's.
+        """Let the request under way be answered, for at most ``timeout`` seconds; then close."""
+        if self._hot is not None:
+            await asyncio.wait([self._hot[1]], timeout=timeout)
+        await super().shutdown(timeout)
 
     @property
     def is_at_last_request(self) -> bool:
@@ -178,10 +257,9 @@ class Connection(RequestHandler):
             exc = refusal_of_error(exc)
         if not isinstance(exc, Refused):
             log.error("request_failed", exc_info=exc)
-            exc = Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "something is wrong with this server; see its log")
-            return refused(exc)
+            return to_response(unexpected()._replace(closes=True))
         log.info("request_refused", status=exc.status.value, detail=exc.detail)
-        return refused(exc)
+        return to_response(refused(exc))
 
     def log_exception(self, *_args: Any, exc_info: BaseException | None = None, **_more: Any) -> None:
         """Log what aiohttp did not expect; a broken body behind a refusal is nothing new."""

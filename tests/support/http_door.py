@@ -25,9 +25,7 @@ async def serving(
     app: App, *, header_timeout_s: float = PATIENT_S, idle_timeout_s: float = PATIENT_S, connections: int = 100
 ) -> AsyncIterator[int]:
     """Serve ``app`` for a while; gives the port."""
-    http = HttpServer(
-        app.answer, header_timeout_s=header_timeout_s, idle_timeout_s=idle_timeout_s, connections=connections
-    )
+    http = HttpServer(app, header_timeout_s=header_timeout_s, idle_timeout_s=idle_timeout_s, connections=connections)
     listener = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0)
     try:
         yield listener.sockets[0].getsockname()[1]

@@ -100,7 +100,7 @@ async def test_wrong_setting_is_named(arguments: list[str], status: int, named: 
 
 
 async def test_request_under_way_is_answered_at_the_end(app: App, backend: MemoryBackend) -> None:
-    http = HttpServer(app.answer, header_timeout_s=PATIENT_S, idle_timeout_s=PATIENT_S, connections=10)
+    http = HttpServer(app, header_timeout_s=PATIENT_S, idle_timeout_s=PATIENT_S, connections=10)
     listener = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     async with await RawClient.connect(port) as busy, await RawClient.connect(port) as idle:
@@ -120,7 +120,7 @@ async def test_request_under_way_is_answered_at_the_end(app: App, backend: Memor
 
 
 async def test_end_does_not_wait_for_ever(app: App, backend: MemoryBackend) -> None:
-    http = HttpServer(app.answer, header_timeout_s=PATIENT_S, idle_timeout_s=PATIENT_S, connections=10)
+    http = HttpServer(app, header_timeout_s=PATIENT_S, idle_timeout_s=PATIENT_S, connections=10)
     listener = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0)
     async with await RawClient.connect(listener.sockets[0].getsockname()[1]) as client:
         backend.gate.clear()

@@ -1,0 +1,90 @@
+"""The hot lane: requests that clients send all the time are read straight from their bytes.
+
+A chunk of bytes is read here if it is, from its first byte to its last, one request of this form:
+
+    POST or GET /analytics?... HTTP/1.1
+    Host, and headers that change nothing about the answer, each at most once
+    Idempotency-Key, or not
+
+Everything else, whatever is wrong with it, is left to aiohttp, and answered alike: ``test_hot_lane.py`` sends the same
+bytes down both lanes. A client sends the same headers with each request, so a block of headers is looked at once.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+HOT_BYTES_MAX: Final = 2048
+_BLOCKS_MAX: Final = 1024
+
+# Printable ASCII but for #, which is an error here, and for spaces, which end the target.
+_REQUEST: Final = re.compile(rb'(POST|GET) /analytics\?([!"$-~]*) HTTP/1\.1\r\n(.*\r\n)\r\n', re.DOTALL)
+_KEY: Final = re.compile(rb"(?:^|(?<=\n))Idempotency-Key: ([!-~](?:[ -~]*[!-~])?)\r\n", re.IGNORECASE)
+_HEADER: Final = re.compile(rb"([A-Za-z][A-Za-z0-9-]*): ([!-~](?:[ -~]*[!-~])?)")
+
+_PASSIVE: Final = frozenset(
+    {
+        *(b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"host", b"origin", b"pragma"),
+        *(b"referer", b"traceparent", b"tracestate", b"user-agent", b"x-forwarded-for", b"x-forwarded-host"),
+        *(b"x-forwarded-proto", b"x-real-ip", b"x-request-id"),
+    }
+)
+_PASSIVE_AS: Final = {b"connection": b"keep-alive", b"content-length": b"0"}
+_METHODS: Final = {b"POST": "POST", b"GET": "GET"}
+
+
+class HotRequest(NamedTuple):
+    """One request to ``/analytics``.
+
+    Attributes:
+        method: POST or GET.
+        query: What follows the ``?`` of the request target, undecoded.
+        keys: The values of ``Idempotency-Key``: none or one.
+    """
+
+    method: str
+    query: bytes
+    keys: tuple[str, ...] = ()
+
+
+class HotLane:
+    """Reads requests, and remembers which blocks of headers change nothing."""
+
+    def __init__(self) -> None:
+        self._passive: dict[bytes, bool] = {}
+
+    def read(self, chunk: bytes) -> HotRequest | None:
+        """Return the one request that ``chunk`` is; None if it is for aiohttp."""
+        found = _REQUEST.fullmatch(chunk)
+        if found is None:
+            return None
+        method, query, block = found.groups()
+        if self._passive.get(block):
+            return HotRequest(_METHODS[method], query)
+        key = _KEY.search(block)
+        if key is not None:
+            block = block[: key.start()] + block[key.end() :]
+        if not self._is_passive(block):
+            return None
+        return HotRequest(_METHODS[method], query, () if key is None else (key[1].decode("ascii"),))
+
+    def _is_passive(self, block: bytes) -> bool:
+        known = self._passive.get(block)
+        if known is None:
+            if len(self._passive) >= _BLOCKS_MAX:
+                self._passive.clear()
+            known = self._passive[block] = changes_nothing(block)
+        return known
+
+
+def changes_nothing(block: bytes) -> bool:
+    """Tell whether headers, each with its line end, are well-formed and change nothing about the answer."""
+    names = set()
+    for line in block.split(b"\r\n")[:-1]:
+        header = _HEADER.fullmatch(line)
+        if header is None:
+            return False
+        name = header[1].lower()
+        if name in names or (name not in _PASSIVE and header[2] != _PASSIVE_AS.get(name)):
+            return False
+        names.add(name)
+    return b"host" in names
