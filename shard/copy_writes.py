@@ -63,19 +63,20 @@ def _changed(
 def _applied(record: CopyRecord, op: Op, counted: Counted | None) -> tuple[CopyRecord, Changes]:
     name = op.name
     if counted is not None and counted.record.digest == name.digest:
-        after = counted.record._replace(epoch=record.epoch)
-        changes = Changes(counted.puts, counted.deletes, counted.range_deletes)
+        after, changes = counted.record, Changes(counted.puts, counted.deletes, counted.range_deletes)
     else:
         assert op.body is not None
         after, changes = decode_body(op.body, record)
-    after = after._replace(head_epoch=name.epoch, opnum=name.opnum, digest=name.digest)
-    if op.body is None:
+    log = 0, 0
+    if op.body is not None:
+        entry = LogEntry(name, op.previous, op.body).encode()
+        log = record.log_from or name.opnum, record.log_bytes + len(entry)
+        changes = changes._replace(puts=[*changes.puts, (log_key(after.generation, name.opnum), entry)])
+    elif record.log_from:
         # Nobody but this copy has it: a log with a gap is of no use.
-        log = [(log_key(after.generation, 0), log_key(after.generation + 1, 0))] if record.log_from else []
-        return after._replace(log_from=0, log_bytes=0), changes._replace(range_deletes=[*changes.range_deletes, *log])
-    entry = LogEntry(name, op.previous, op.body).encode()
-    after = after._replace(log_from=record.log_from or name.opnum, log_bytes=record.log_bytes + len(entry))
-    return after, changes._replace(puts=[*changes.puts, (log_key(after.generation, name.opnum), entry)])
+        whole_log = log_key(after.generation, 0), log_key(after.generation + 1, 0)
+        changes = changes._replace(range_deletes=[*changes.range_deletes, whole_log])
+    return after.at_head(record.epoch, name, log), changes
 
 
 def _installed(record: CopyRecord | None, write: Install) -> tuple[CopyRecord, Changes]:

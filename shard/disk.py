@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -26,14 +27,14 @@ class Disk:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._flush_began = float("-inf")  # When the last successful flush began, by the loop's clock.
+        self._flush_began = float("-inf")  # When the last successful flush began, by the monotonic clock.
         self._work_threads = ThreadPoolExecutor(1, "write")
         self._read_threads = ThreadPoolExecutor(2, "read")
         self._clone_threads = ThreadPoolExecutor(2, "clone")
 
     @property
     def flush_began(self) -> float:
-        """When the last successful flush began, by the loop's clock."""
+        """When the last successful flush began, by the monotonic clock."""
         return self._flush_began
 
     async def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -57,11 +58,10 @@ class Disk:
 
         def write() -> float:
             self._store.write(groups)
-            began = loop.time()
+            began = time.monotonic()
             self._store.flush()
             return began
 
-        loop = asyncio.get_running_loop()
         self._flush_began = await self.work(write)
 
     async def beside(self, call: Callable[[], _T]) -> _T:

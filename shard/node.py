@@ -5,6 +5,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import time
 from dataclasses import replace
 from typing import Final
 
@@ -173,7 +174,7 @@ class _Node:
     def figures(self) -> Figures:
         """Return what a monitor is told."""
         return Figures(
-            self._engine.redundancy.figures(asyncio.get_running_loop().time()),
+            self._engine.redundancy.figures(time.monotonic()),
             slots_serving=len(self._engine.serving()),
             queued_events=self._engine.queued_events,
             disk_used=self._disk_used,
@@ -283,4 +284,4 @@ class _Node:
             self._engine.take_map(state.map)
             active = [member for member in state.members.values() if member.wanted is Wanted.ACTIVE]
             wanted = state.config.copies_among(len(active))
-            self._engine.redundancy.see(state.map.rows, wanted, asyncio.get_running_loop().time())
+            self._engine.redundancy.see(state.map.rows, wanted, time.monotonic())

@@ -30,7 +30,7 @@ from shard.keys import (
     writer_key,
 )
 from tally.event import Kind, Refusal, refusal_of
-from tally.hashing import Shape, bucket_of, slot_of
+from tally.hashing import Shape, bucket_of, first_slot_of
 
 OP_EVENTS_MAX: Final = 1000
 WRITERS_MAX: Final = 4096
@@ -40,8 +40,7 @@ DAY_MS: Final = 24 * 3_600_000
 KEY_DAYS: Final = 3  # A key is known on the day on which it came and on the two days after: 48 hours at least.
 
 
-@dataclass(frozen=True, slots=True)
-class SubBatch:
+class SubBatch(NamedTuple):
     """What one writer sends to one slot at once: columns of equal length, 1 to ``OP_EVENTS_MAX`` events.
 
     The column of keys is empty if no event has one; an entry of it is what ``key_hash`` gave, or empty.
@@ -63,23 +62,32 @@ class SubBatch:
         return xxh3_128_digest(b"".join((*columns, *self.users)))
 
 
-class Place(NamedTuple):
-    """Where one event counts, or why it does not."""
+class Share(NamedTuple):
+    """What a sub-batch's events without idempotency keys add to one cell; each user's key as often as it came."""
 
-    refusal: Refusal
+    cell: bytes
+    clicks: int
+    impressions: int
+    users: Sequence[bytes]
+
+
+class Keyed(NamedTuple):
+    """An event with an idempotency key: it counts in its cell if the key is not known."""
+
     cell: bytes
     user: bytes
     kind: int
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
-    """A sub-batch with the keys that it touches."""
+class Located(NamedTuple):
+    """A sub-batch with the keys that it touches; ``refusals`` has one byte per event, or nothing if all count."""
 
     batch: SubBatch
     writer_key: bytes
-    places: tuple[Place, ...]
+    shares: Sequence[Share]
+    keyed: Sequence[Keyed]
+    refusals: bytes
 
 
 class Answer(NamedTuple):
@@ -112,19 +120,50 @@ class Counted:
 
 def locate(batch: SubBatch, slot: int, generation: int, shape: Shape) -> Located:
     """Find the keys of every event of a sub-batch that was sent to ``slot``."""
-
-    def place(hour: int, user: bytes, kind: int, key: bytes) -> Place:
+    cells: dict[int, _Cell | None] = {}
+    keyed: list[Keyed] = []
+    refusals: dict[int, Refusal] = {}
+    for number, (hour, user, kind, key) in enumerate(
+        zip(batch.hours, batch.users, batch.kinds, batch.keys or repeat(b""), strict=False)
+    ):
         refusal = refusal_of(hour, user, kind)
-        if refusal is Refusal.COUNTED:
-            bucket = bucket_of(hour, user, shape)
-            if slot_of(hour, bucket, shape) == slot:
-                cell = cell_key(generation, hour, bucket)
-                return Place(refusal, cell, user_key(cell, user), kind, key)
-            refusal = Refusal.OTHER_SLOT
-        return Place(refusal, b"", b"", kind, b"")
+        if refusal is not Refusal.COUNTED:
+            refusals[number] = refusal
+            continue
+        cell = cells[hour] if hour in cells else cells.setdefault(hour, _cell_of(hour, slot, generation, shape))
+        if cell is None or bucket_of(hour, user, shape) != cell.bucket:
+            refusals[number] = Refusal.OTHER_SLOT
+        elif key:
+            keyed.append(Keyed(cell.key, cell.users_prefix + user, kind, key))
+        else:
+            cell.users.append(cell.users_prefix + user)
+            cell.clicks += kind == Kind.CLICK
+    shares = [
+        Share(cell.key, cell.clicks, len(cell.users) - cell.clicks, cell.users)
+        for cell in cells.values()
+        if cell is not None and cell.users
+    ]
+    told = bytes(refusals.get(number, 0) for number in range(len(batch.hours))) if refusals else b""
+    return Located(batch, writer_key(generation, batch.writer), shares, keyed, told)
 
-    places = tuple(map(place, batch.hours, batch.users, batch.kinds, batch.keys or repeat(b"")))
-    return Located(batch, writer_key(generation, batch.writer), places)
+
+class _Cell:
+    """The one cell of an hour that a slot owns, and what a sub-batch adds to it."""
+
+    __slots__ = ("bucket", "clicks", "key", "users", "users_prefix")
+
+    def __init__(self, generation: int, hour: int, bucket: int) -> None:
+        self.bucket = bucket
+        self.key = cell_key(generation, hour, bucket)
+        self.users_prefix = user_key(self.key, b"")
+        self.users: list[bytes] = []
+        self.clicks = 0
+
+
+def _cell_of(hour: int, slot: int, generation: int, shape: Shape) -> _Cell | None:
+    """Return the cell of an hour that ``slot`` owns; None if it owns none: buckets stand in slots side by side."""
+    bucket = (slot - first_slot_of(hour, shape)) % shape.slots
+    return _Cell(generation, hour, bucket) if bucket < shape.spread_at(hour) else None
 
 
 def keys_to_read(record: CopyRecord, batches: Sequence[Located], now_ms: int) -> set[bytes]:
@@ -132,14 +171,13 @@ def keys_to_read(record: CopyRecord, batches: Sequence[Located], now_ms: int) ->
     keys = {located.writer_key for located in batches}
     today = _time_ms(record, now_ms) // DAY_MS
     for located in batches:
-        for place in located.places:
-            if place.refusal is Refusal.COUNTED:
-                keys.add(place.cell)
-                keys.add(place.user)
-        if located.batch.keys:
-            for place in located.places:
-                if place.key:
-                    keys.update(_where_known(record, today, place.key))
+        for share in located.shares:
+            keys.add(share.cell)
+            keys.update(share.users)
+        for one in located.keyed:
+            keys.add(one.cell)
+            keys.add(one.user)
+            keys.update(_where_known(record, today, one.key))
     return keys
 
 
@@ -207,14 +245,20 @@ class _Counting:
             return Counted(self._record, answers)
         # The time too: what the op removes depends on it.
         self._digest = xxh3_128_digest(self._digest + self._at_ms.to_bytes(8, "big"))
-        record = self._record._replace(
-            head_epoch=self._record.epoch,
-            opnum=self._record.opnum + 1,
+        old = self._record
+        record = CopyRecord(
+            generation=old.generation,
+            incarnation=old.incarnation,
+            epoch=old.epoch,
+            head_epoch=old.epoch,
+            opnum=old.opnum + 1,
             digest=self._digest,
             writers=self._writer_count,
             at_ms=self._at_ms,
-            swept_ms=self._record.swept_ms if all_writers is None else self._at_ms,
-            keys_day=self._today if self._new_keys else self._record.keys_day,
+            swept_ms=old.swept_ms if all_writers is None else self._at_ms,
+            keys_day=self._today if self._new_keys else old.keys_day,
+            log_from=old.log_from,
+            log_bytes=old.log_bytes,
         )
         puts = [(key, Counts(*cell).encode()) for key, cell in self._cells.items()]
         puts.extend((key, b"") for key in sorted(self._new_users))
@@ -253,9 +297,11 @@ class _Counting:
             if self._writer_count >= WRITERS_MAX:
                 return Answer(node_pb2.OUTCOME_NOT_READY)
             self._writer_count += 1
-        refusals = bytes(self._count(place) for place in located.places)
-        if not any(refusals):
-            refusals = b""
+        for share in located.shares:
+            self._count(share)
+        for one in located.keyed:
+            self._count_once(one)
+        refusals = located.refusals
         self._writers[located.writer_key] = WriterRow(batch.seq, self._at_ms, content, refusals)
         self._digest = xxh3_128_digest(self._digest + batch.writer + batch.seq.to_bytes(8, "big") + content)
         self._applied = True
@@ -267,19 +313,26 @@ class _Counting:
         stored = self._found[key]
         return WriterRow.decode(stored) if stored is not None else None
 
-    def _count(self, place: Place) -> Refusal:
-        if place.refusal is not Refusal.COUNTED:
-            return place.refusal
-        if place.key:
-            today, *earlier = _where_known(self._record, self._today, place.key)
-            if today in self._new_keys or any(self._found[key] is not None for key in (today, *earlier)):
-                return Refusal.COUNTED  # Earlier, under the same key.
-            self._new_keys.add(today)
-        cell = self._cells.get(place.cell)
+    def _count(self, share: Share) -> None:
+        cell = self._cell(share.cell)
+        cell[0] += share.clicks
+        cell[1] += share.impressions
+        found = self._found
+        new = {user for user in share.users if found[user] is None}
+        new -= self._new_users
+        self._new_users |= new
+        cell[2] += len(new)
+
+    def _count_once(self, one: Keyed) -> None:
+        today, *earlier = _where_known(self._record, self._today, one.key)
+        if today in self._new_keys or any(self._found[key] is not None for key in (today, *earlier)):
+            return  # Counted earlier, under the same key.
+        self._new_keys.add(today)
+        is_click = one.kind == Kind.CLICK
+        self._count(Share(one.cell, int(is_click), int(not is_click), (one.user,)))
+
+    def _cell(self, key: bytes) -> list[int]:
+        cell = self._cells.get(key)
         if cell is None:
-            cell = self._cells[place.cell] = list(Counts.decode(self._found[place.cell]))
-        cell[0 if place.kind == Kind.CLICK else 1] += 1
-        if place.user not in self._new_users and self._found[place.user] is None:
-            self._new_users.add(place.user)
-            cell[2] += 1
-        return Refusal.COUNTED
+            cell = self._cells[key] = list(Counts.decode(self._found[key]))
+        return cell

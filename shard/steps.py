@@ -9,6 +9,7 @@ What waits for a flush or for an op is taken from here by the worker's passes (`
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -104,7 +105,7 @@ class Steps:
     @staticmethod
     def now() -> float:
         """Return the time that the rules go by, in seconds."""
-        return asyncio.get_running_loop().time()
+        return time.monotonic()
 
     def is_ahead(self, copy: SlotCopy, epoch: int) -> bool:
         """Tell whether a sender knows a newer row; who knows an older one is served, if this shard serves."""
@@ -147,10 +148,12 @@ class Steps:
 
     def flushed(self, copy: SlotCopy, effects: Effects) -> None:
         """Note that what a step wrote is durable; ``drain`` the copy when this was said of all copies."""
-        if any(isinstance(write, words.Install | words.Rename) for write in effects.writes):
-            self._reached(Point.COPY_INSTALLED)
-        if any(isinstance(write, words.Renounce) for write in effects.writes):
-            log.error("copy_renounced", slot=copy.slot, head=copy.replica.stored.head.name.opnum)
+        for write in effects.writes:
+            kind = type(write)
+            if kind is words.Install or kind is words.Rename:
+                self._reached(Point.COPY_INSTALLED)
+            elif kind is words.Renounce:
+                log.error("copy_renounced", slot=copy.slot, head=copy.replica.stored.head.name.opnum)
         copy.busy = False
         self._do_later(copy, effects)
 

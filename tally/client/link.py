@@ -1,8 +1,9 @@
 """One stream to one shard, kept up while there is something to say. What is sent is decided elsewhere."""
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import grpc
 import grpc.aio
@@ -14,6 +15,8 @@ from tally.client.jitter import jitter
 from tally.client.outbox import backoff_s
 
 log = structlog.get_logger()
+
+GATHER_MAX_S: Final = 0.001
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -109,7 +112,20 @@ class ShardLink(Generic[Request, Response]):
 
     async def _send(self, call: Any) -> None:
         while True:
-            self._something_to_send.clear()
+            await self._gather()
             while (request := self._fill()) is not None:
                 await call.write(request)
             await self._something_to_send.wait()
+
+    async def _gather(self) -> None:
+        """Wait until this process has read all that has come to it, so that it goes out as one message.
+
+        A message, and the pass that it makes at the shard, costs as much as many events; to wait costs no more than
+        the reading, which is to be done anyway.
+        """
+        until = time.monotonic() + GATHER_MAX_S
+        while self._something_to_send.is_set():
+            self._something_to_send.clear()
+            if time.monotonic() >= until:
+                return
+            await asyncio.sleep(0)
