@@ -18,6 +18,7 @@ those of the next. Its log goes with it: what the log of a dropped copy held may
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from tally.errors import StoreCorrupt
@@ -41,7 +42,7 @@ class Counts(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the stored bytes."""
-        return _COUNTS.pack(*self)
+        return encode_counts(self)
 
     @classmethod
     def decode(cls, value: bytes | None) -> "Counts":
@@ -52,6 +53,11 @@ class Counts(NamedTuple):
             return cls(*_COUNTS.unpack(value))
         except struct.error as exc:
             raise StoreCorrupt("the counts of a cell") from exc
+
+
+def encode_counts(counts: Sequence[int]) -> bytes:
+    """Return the stored bytes of clicks, impressions and users."""
+    return _COUNTS.pack(*counts)
 
 
 class WriterRow(NamedTuple):

@@ -24,6 +24,7 @@ from shard.keys import (
     Counts,
     WriterRow,
     cell_key,
+    encode_counts,
     known_key,
     known_keys_before,
     user_key,
@@ -238,8 +239,10 @@ class _Counting:
 
     def run(self, batches: Sequence[Located], all_writers: Mapping[bytes, bytes] | None) -> Counted:
         """Apply all sub-batches in order."""
-        idle = self._idle(all_writers or {}, {located.writer_key for located in batches})
-        self._writer_count -= len(idle)
+        idle: list[bytes] = []
+        if all_writers:
+            idle = self._idle(all_writers, {located.writer_key for located in batches})
+            self._writer_count -= len(idle)
         answers = [self._apply(located) for located in batches]
         if not self._applied:
             return Counted(self._record, answers)
@@ -247,9 +250,9 @@ class _Counting:
         self._digest = xxh3_128_digest(self._digest + self._at_ms.to_bytes(8, "big"))
         old = self._record
         record = CopyRecord(
-            generation=old.generation,
-            incarnation=old.incarnation,
-            epoch=old.epoch,
+            old.generation,
+            old.incarnation,
+            old.epoch,
             head_epoch=old.epoch,
             opnum=old.opnum + 1,
             digest=self._digest,
@@ -260,10 +263,11 @@ class _Counting:
             log_from=old.log_from,
             log_bytes=old.log_bytes,
         )
-        puts = [(key, Counts(*cell).encode()) for key, cell in self._cells.items()]
-        puts.extend((key, b"") for key in sorted(self._new_users))
-        puts.extend((key, b"") for key in sorted(self._new_keys))
-        puts.extend((key, row.encode()) for key, row in self._writers.items())
+        puts = [(key, encode_counts(cell)) for key, cell in self._cells.items()]
+        puts += [(key, b"") for key in sorted(self._new_users)]
+        if self._new_keys:
+            puts += [(key, b"") for key in sorted(self._new_keys)]
+        puts += [(key, row.encode()) for key, row in self._writers.items()]
         before = {key: self._found[key] for key in self._cells}
         return Counted(record, answers, puts, idle, self._outdated_keys(), before)
 
@@ -317,11 +321,10 @@ class _Counting:
         cell = self._cell(share.cell)
         cell[0] += share.clicks
         cell[1] += share.impressions
-        found = self._found
-        new = {user for user in share.users if found[user] is None}
-        new -= self._new_users
-        self._new_users |= new
-        cell[2] += len(new)
+        found, new = self._found, self._new_users
+        before = len(new)
+        new.update([user for user in share.users if found[user] is None])
+        cell[2] += len(new) - before
 
     def _count_once(self, one: Keyed) -> None:
         today, *earlier = _where_known(self._record, self._today, one.key)

@@ -24,6 +24,7 @@ from tally.hashing import bucket_of, slot_of
 log = structlog.get_logger()
 
 MESSAGE_EVENTS_MAX: Final = 8_000  # Of 256 bytes of name each at most: far below the limit of a message.
+ROUND_MAX_S: Final = 0.05
 
 
 def fresh_writers() -> Iterator[bytes]:
@@ -68,6 +69,7 @@ class Writing:
         self._ready: dict[str, dict[int, None]] = {}  # Shard -> slots with something to send, in order.
         self._slot_of_batch: dict[int, int] = {}  # Only of those in doubt.
         self._sent_to: dict[int, str] = {}  # Slot -> the shard that is to answer the last attempt of its sub-batch.
+        self._rounds: dict[str, float] = {}  # Shard -> when a message went there, of which nothing is answered yet.
         self._blame = Blame() if blame is None else blame
 
     def add(self, events: Sequence[Event], deadline: float, receipt: Receipt) -> None:
@@ -121,7 +123,12 @@ class Writing:
             self._ready.setdefault(shard, {})[slot] = None
 
     def fill(self, shard: str, request: node_pb2.ExchangeRequest, now: float) -> None:
-        """Put what is ready for a shard into a message."""
+        """Put what is ready for a shard into a message; nothing while the last one is on its way.
+
+        All slots of a shard go together, round by round: the shard counts them in one pass, with one flush.
+        """
+        if shard in self._rounds:
+            return
         slots, held, events = self._ready.get(shard), self._state().map, 0
         while slots and held is not None and events < MESSAGE_EVENTS_MAX:
             slot = next(iter(slots))
@@ -137,6 +144,12 @@ class Writing:
                 self._sent_to[slot] = shard
                 self._blame.sent(batch, shard)
                 request.sub_batches.append(_to_wire(batch, held.rows[slot].epoch))
+        if events:
+            self._rounds[shard] = now
+
+    def _end_round(self, shard: str) -> None:
+        if self._rounds.pop(shard, None) is not None and self._ready.get(shard):
+            self._wake(shard)
 
     def answer(self, answer: node_pb2.SubBatchAnswer, now: float) -> None:
         """Take a shard's answer."""
@@ -144,6 +157,7 @@ class Writing:
         if slot is None:
             return  # A late answer to a repeated attempt.
         outbox = self._outboxes[slot]
+        self._end_round(self._sent_to.get(slot, ""))
         for waiting in self._blame.answered(slot):
             self._make_ready(waiting)
         match answer.outcome:
@@ -210,6 +224,8 @@ class Writing:
     def tick(self, now: float) -> None:
         """Let time pass: deadlines, and what is to be sent again."""
         self._blame.suspects.tick(now)
+        for shard in [shard for shard, since in self._rounds.items() if now - since > ROUND_MAX_S]:
+            self._end_round(shard)  # One slot that waits for a copy must not hold up the others.
         for slot in list(self._busy):
             outbox = self._outboxes[slot]
             self._expire(outbox, now)
@@ -224,6 +240,7 @@ class Writing:
         """Send what is in doubt again, to wherever the map says now; unless shards died of it."""
         self._judge(self._blame.running(self._state().alive), now)
         self._ready.clear()
+        self._rounds.clear()
         for slot in list(self._busy):
             self._outboxes[slot].send_again_now()
             self._make_ready(slot)
@@ -236,6 +253,7 @@ class Writing:
             now: The time.
             refused: It never was one: nobody listens there.
         """
+        self._rounds.pop(shard, None)
         for slot in [slot for slot, where in self._sent_to.items() if where == shard]:
             del self._sent_to[slot]
             doubtful = self._outboxes[slot].in_doubt
