@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from gateway.app import App
+from gateway.hot_lane import HotLane
 from gateway.process import finish_requests
 from gateway.protocol import HttpServer
 from tests.support.raw_http import HOST
@@ -22,10 +23,17 @@ POST: Final = b"POST " + GOOD.encode() + b" HTTP/1.1\r\n" + HOST
 
 @asynccontextmanager
 async def serving(
-    app: App, *, header_timeout_s: float = PATIENT_S, idle_timeout_s: float = PATIENT_S, connections: int = 100
+    app: App,
+    *,
+    header_timeout_s: float = PATIENT_S,
+    idle_timeout_s: float = PATIENT_S,
+    connections: int = 100,
+    lane: HotLane | None = None,
 ) -> AsyncIterator[int]:
-    """Serve ``app`` for a while; gives the port."""
+    """Serve ``app`` for a while, perhaps with another lane for hot requests; gives the port."""
     http = HttpServer(app, header_timeout_s=header_timeout_s, idle_timeout_s=idle_timeout_s, connections=connections)
+    if lane is not None:
+        http.lane = lane
     listener = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0)
     try:
         yield listener.sockets[0].getsockname()[1]
