@@ -1,5 +1,6 @@
 """The command ``tally-gateway``, also as ``python -m gateway``."""
 
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ import uvloop
 
 from gateway.process import serve
 from gateway.settings import GatewaySettings
+from gateway.workers import WORKER_VARIABLE, supervise
 from tally import logs
 from tally.command.options import cluster_option, etcd_options, named, option, resolve_option
 from tally.errors import ConfigError, TallyError
@@ -35,6 +37,11 @@ from tally.limits import raise_file_limit
 @option("--idle-timeout-s", default=GatewaySettings.idle_timeout_s, help="Seconds that a connection may lie idle.")
 @option("--connections", default=GatewaySettings.connections, help="Connections that may be open at a time.")
 @option("--metrics", metavar="HOST:PORT", help="Where to answer GET /metrics, for Prometheus. Default: nowhere.")
+@option(
+    "--workers",
+    default=GatewaySettings.workers,
+    help="Processes that share the address; each uses one processor. They take the ports after that of --metrics too.",
+)
 def gateway(etcd: str | None, cluster: str, **others: Any) -> None:
     """Take analytics over HTTP and route them to the shards that etcd names.
 
@@ -46,12 +53,17 @@ def gateway(etcd: str | None, cluster: str, **others: Any) -> None:
     access = {name: others.pop(name) for name in list(others) if name.startswith("etcd_")}
     try:
         where = named(etcd, cluster, access)
-        settings = GatewaySettings(etcd=where.etcd, keys=where.keys, **others)
+        worker = os.environ.get(WORKER_VARIABLE)
+        settings = GatewaySettings(
+            etcd=where.etcd, keys=where.keys, worker=None if worker is None else int(worker), **others
+        )
     except ConfigError as exc:
         click.echo(f"tally-gateway: {exc}", err=True)
         sys.exit(2)
     raise_file_limit(settings.connections)
     try:
+        if settings.workers > 1 and settings.worker is None:
+            sys.exit(uvloop.run(supervise(settings, sys.argv[1:])))
         uvloop.run(serve(settings))
     except TallyError as exc:
         click.echo(f"tally-gateway: {exc}", err=True)

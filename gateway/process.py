@@ -100,7 +100,9 @@ async def _listen(http: HttpServer, settings: GatewaySettings) -> asyncio.Server
     loop = asyncio.get_running_loop()
     try:
         # reuse_address: a restart must not wait for the old connections' TIME_WAIT.
-        listener = await loop.create_server(http, host, port, backlog=_BACKLOG, reuse_address=True)
+        listener = await loop.create_server(
+            http, host, port, backlog=_BACKLOG, reuse_address=True, reuse_port=settings.worker is not None
+        )
     except OSError as exc:
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else "no such host"
         raise ConfigError("TALLY_LISTEN", settings.listen, f"an address to listen on ({reason})") from exc

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tally.address import Address
 from tally.cluster.etcd import EtcdSettings
@@ -10,6 +11,8 @@ from tally.cluster.keys import Keys
 from tally.cluster.resolve import parse_resolve
 from tally.errors import ConfigError
 from tally.monitor import door
+
+WORKERS_MAX: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,10 @@ class GatewaySettings:
         header_timeout_s: How long a request's head may take to arrive; its body has as long again.
         idle_timeout_s: How long a connection may lie idle.
         connections: How many may be open at a time.
-        metrics: ``host:port`` to answer ``GET /metrics`` on, port 0 for a free one; None: nowhere.
+        metrics: ``host:port`` to answer ``GET /metrics`` on, port 0 for a free one; None: nowhere. With several workers
+            the next ones take the ports after it.
+        workers: How many processes share the address.
+        worker: Which of them this process is; None: it is alone, or supervises them.
     """
 
     etcd: EtcdSettings
@@ -45,6 +51,8 @@ class GatewaySettings:
     idle_timeout_s: float = 75.0
     connections: int = 10_000
     metrics: str | None = None
+    workers: int = 1
+    worker: int | None = None
 
     def __post_init__(self) -> None:
         _check("--queue-events (TALLY_QUEUE_EVENTS)", self.queue_events, 1, 1_000_000)
@@ -54,6 +62,7 @@ class GatewaySettings:
         _check("--header-timeout-s (TALLY_HEADER_TIMEOUT_S)", self.header_timeout_s, 0.1, 3600)
         _check("--idle-timeout-s (TALLY_IDLE_TIMEOUT_S)", self.idle_timeout_s, 0.1, 3600)
         _check("--connections (TALLY_CONNECTIONS)", self.connections, 1, 1_000_000)
+        _check("--workers (TALLY_WORKERS)", self.workers, 1, WORKERS_MAX)
         _ = self.address, self.resolved, self.metrics_address  # They complain, if need be.
 
     @property
@@ -69,7 +78,10 @@ class GatewaySettings:
     @property
     def metrics_address(self) -> Address | None:
         """Where to tell a monitor the figures of this process."""
-        return door.address_of(self.metrics)
+        address = door.address_of(self.metrics)
+        if address is None or address.port == 0:
+            return address
+        return address._replace(port=address.port + (self.worker or 0))
 
 
 def _check(setting: str, value: float, least: float, most: float) -> None:

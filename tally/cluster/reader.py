@@ -233,7 +233,7 @@ class ClusterReader:
 def _replace_file(file: Path, text: str) -> None:
     """Write ``file`` so that a crash leaves the old text or the new one, whole."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".tmp")
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")  # Several gateways may keep one file.
     with temporary.open("w") as out:
         out.write(text)
         out.flush()

@@ -119,8 +119,10 @@ async def test_both_lanes_say_the_same_and_count_the_same(failure: Exception | N
     for backend in backends:
         backend.failure, backend.fails_at_once = failure, isinstance(failure, Overloaded)
     hot, plain = (App(backend, body_timeout_s=TIMEOUT_S) for backend in backends)
-    times = {"header_timeout_s": TIMEOUT_S, "idle_timeout_s": PATIENT_S}
-    async with serving(hot, **times) as hot_port, serving(plain, lane=ClosedLane(), **times) as plain_port:
+    async with (
+        serving(hot, header_timeout_s=TIMEOUT_S) as hot_port,
+        serving(plain, header_timeout_s=TIMEOUT_S, lane=ClosedLane()) as plain_port,
+    ):
         for _ in range(ROUNDS if failure is None else ROUNDS // 5):
             pieces = in_pieces(chance, [*(a_request(chance) for _ in range(chance.randint(1, 4))), LAST])
             (ours, broke), (theirs, broke_too) = await asyncio.gather(told(hot_port, pieces), told(plain_port, pieces))

@@ -1,0 +1,99 @@
+"""Several gateways on one address: each serves, one that dies comes again, and all end together."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.integration.gateway.test_process import NOWHERE, start
+from tests.support.etcd import free_ports
+from tests.support.raw_http import RawClient
+from tests.support.waiting import until
+
+WORKERS: Final = 3
+ENDS_S: Final = 30.0
+CONNECTIONS: Final = 60  # So many that none of the workers gets none.
+
+
+def workers_of(process: Process) -> set[int]:
+    """Return the process ids of those that it started."""
+    return set(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
+
+
+def has_ended(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+@asynccontextmanager
+async def running(port: int) -> AsyncIterator[Process]:
+    """Run workers on a port; they are gone when the block ends."""
+    address = f"127.0.0.1:{port}"
+    process = await start("--etcd", NOWHERE, "--listen", address, "--workers", str(WORKERS))
+    assert process.stderr is not None
+    said = b""
+    try:
+        async with asyncio.timeout(ENDS_S):
+            while len(re.findall(rb'"listening"', said)) < WORKERS:
+                said += await process.stderr.readline()
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.communicate()
+
+
+async def served(port: int) -> None:
+    """Hold that whoever of them the kernel chooses answers."""
+    for _ in range(CONNECTIONS):
+        async with await RawClient.connect(port) as client:
+            assert (await client.ask("GET", "/healthz")).status == 200
+
+
+async def test_workers_share_an_address_and_end_together() -> None:
+    (port,) = free_ports(1)
+    async with running(port) as process:
+        workers = workers_of(process)
+        assert len(workers) == WORKERS
+        await served(port)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), ENDS_S)
+        assert process.returncode == 0
+        assert all(map(has_ended, workers))
+
+
+async def test_worker_that_dies_is_started_again_and_the_others_serve_on() -> None:
+    (port,) = free_ports(1)
+    async with running(port) as process:
+        before = workers_of(process)
+        os.kill(min(before), signal.SIGKILL)
+        await until(lambda: len(workers_of(process)) == WORKERS and workers_of(process) != before, within_s=ENDS_S)
+        await until(lambda: has_ended(min(before)))
+        await served(port)
+
+
+async def test_address_that_somebody_has_is_refused_and_so_is_a_port_of_the_kernels_choice() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await start("--etcd", NOWHERE, "--listen", f"127.0.0.1:{port}", "--workers", "2")
+        _, complaint = await process.communicate()
+    assert (process.returncode, b"in use" in complaint) == (1, True)
+    process = await start("--etcd", NOWHERE, "--listen", "127.0.0.1:0", "--workers", "2")
+    _, complaint = await process.communicate()
+    assert (process.returncode, b"--workers" in complaint) == (1, True)
+
+
+async def test_workers_that_can_not_start_end_all() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        metrics = f"127.0.0.1:{taken.getsockname()[1]}"
+        (port,) = free_ports(1)
+        process = await start(
+            *("--etcd", NOWHERE, "--listen", f"127.0.0.1:{port}", "--workers", "2", "--metrics", metrics)
+        )
+        await asyncio.wait_for(process.communicate(), ENDS_S)
+    assert process.returncode == 1
