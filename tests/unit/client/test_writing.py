@@ -7,7 +7,7 @@ import pytest
 from protos.tally.internal.v1 import node_pb2
 from tally.client.outbox import ATTEMPT_S, BACKOFF_MAX_S, DOUBT_MAX_S
 from tally.client.receipt import Receipt
-from tally.client.writing import MESSAGE_EVENTS_MAX, Writing, fresh_writers
+from tally.client.writing import MESSAGE_EVENTS_MAX, ROUND_MAX_S, Writing, fresh_writers
 from tally.errors import InDoubt, InvalidEvent, Overloaded, Unavailable
 from tally.event import Event, Refusal
 from tests.support import cluster_values
@@ -96,6 +96,50 @@ async def test_events_that_come_while_one_is_in_doubt_share_the_next_sub_batch()
     assert (following.writer, following.seq, following.kinds) == (batch.writer, 2, b"\x01\x02")
     bench.writing.answer(answer_to(following, node_pb2.OUTCOME_OK), 0.0)
     assert all(future.done() for future in (first, *later))
+
+
+def two_slots_of_one_shard(bench: Bench) -> tuple[Event, Event]:
+    """Return events that go to the same shard in different sub-batches."""
+    by_slot: dict[str, dict[int, Event]] = {}
+    for number in range(1000):
+        event = click(f"u{number}")
+        slot = slot_of_event(event, cluster_values.SMALL)
+        found = by_slot.setdefault(bench.owner(slot), {})
+        found[slot] = event
+        if len(found) == 2:
+            one, other = found.values()
+            return one, other
+    raise AssertionError("each shard has one slot at most")
+
+
+async def test_slots_of_a_shard_go_together_and_the_next_ones_when_something_is_answered() -> None:
+    bench = Bench()
+    one, other = two_slots_of_one_shard(bench)
+    bench.record(one)
+    first = bench.sent()
+    bench.record(other)
+    assert bench.messages() == []
+    bench.around.woken.clear()
+    bench.record(one)
+    bench.writing.answer(answer_to(first, node_pb2.OUTCOME_OK), 0.0)
+    assert bench.around.woken == {bench.owner(first.slot)}
+    assert {batch.slot for batch in bench.messages()} == {
+        slot_of_event(event, cluster_values.SMALL) for event in (one, other)
+    }
+
+
+async def test_slot_that_is_not_answered_holds_up_the_others_for_a_moment_only() -> None:
+    bench = Bench()
+    one, other = two_slots_of_one_shard(bench)
+    bench.record(one)
+    first = bench.sent()
+    bench.record(other)
+    bench.writing.tick(ROUND_MAX_S / 2)
+    assert bench.messages(ROUND_MAX_S / 2) == []
+    bench.around.woken.clear()
+    bench.writing.tick(2 * ROUND_MAX_S)
+    assert bench.around.woken == {bench.owner(first.slot)}
+    assert bench.sent(2 * ROUND_MAX_S).slot == slot_of_event(other, cluster_values.SMALL)
 
 
 async def test_keys_are_sent_in_the_order_of_the_events_and_not_at_all_if_there_are_none() -> None:
