@@ -12,8 +12,9 @@ from tally.command.tables import table
 from tests.faults.probe import Measurement, Row, measured
 from tests.faults.resources import Growth, Sample, growth, sample
 from tests.faults.rows import LEASE_S, check, new_seed
+from tests.faults.soak.deck import SHORT_S
 from tests.faults.soak.faults import SoakFaults
-from tests.faults.soak.ground import LIVES_ON, SHORT_S, Ground, Rig
+from tests.faults.soak.ground import LIVES_ON, Ground, Rig
 from tests.faults.soak.report import HEADINGS, Cost, worst_by_kind
 from tests.support.cluster import GATEWAY
 from tests.support.proxy import Proxies

@@ -9,6 +9,8 @@ from typing import cast
 import pytest
 
 from tests.faults.resources import Growth, Sample, growth
+from tests.faults.soak.deck import Deck, Kind
+from tests.faults.soak.ground import Ground
 from tests.faults.soak.report import Cost, worst_by_kind
 from tests.support.cluster import Cluster
 from tests.support.faulty_disk import FaultyDisk
@@ -50,6 +52,23 @@ def test_report_has_one_row_per_kind_with_its_worst_and_the_costliest_first() ->
     costs = [Cost("cut", 1.0, 4.0, 0.5), Cost("kill", 5.0, 2.0, 1.0), Cost("cut", 3.0, 1.0, 9.0)]
     assert worst_by_kind(costs) == [("kill", "1", "5.0", "2.0", "1.0"), ("cut", "2", "3.0", "4.0", "9.0")]
     assert worst_by_kind([]) == []
+
+
+async def nothing(_: Ground) -> None:
+    """Strike nowhere."""
+
+
+def test_all_of_a_deck_are_drawn_before_any_of_the_next() -> None:
+    kinds = (Kind("often", 3, nothing), Kind("seldom", 1, nothing))
+    deck = Deck(kinds, random.Random(1))
+    for _ in range(3):
+        assert Counter(deck.draw(lambda _: True).name for _ in range(4)) == {"often": 3, "seldom": 1}
+
+
+def test_kind_that_does_not_fit_waits_and_is_drawn_as_often_as_the_others() -> None:
+    deck = Deck((Kind("long", 2, nothing, takes_s=60.0), Kind("short", 2, nothing)), random.Random(1))
+    assert [deck.draw(lambda kind: kind.takes_s < 60).name for _ in range(4)] == ["short"] * 4
+    assert Counter(deck.draw(lambda _: True).name for _ in range(4)) == {"long": 4}
 
 
 async def test_supervisor_starts_whoever_ended_but_leaves_alone_whom_it_is_told_to_at_the_time() -> None:

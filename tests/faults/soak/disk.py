@@ -5,7 +5,8 @@ import shutil
 from typing import Final
 
 from shard.disk import DISK_MAX_S
-from tests.faults.soak.ground import LIVES_ON, PRELOADED, WIRED, Ground, Kind
+from tests.faults.soak.deck import Kind
+from tests.faults.soak.ground import LIVES_ON, PRELOADED, WIRED, Ground
 from tests.support import damage
 from tests.support.damage import Damage
 from tests.support.waiting import until

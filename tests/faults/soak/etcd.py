@@ -3,7 +3,8 @@
 import asyncio
 from typing import Final
 
-from tests.faults.soak.ground import Ground, Kind
+from tests.faults.soak.deck import Kind
+from tests.faults.soak.ground import Ground
 from tests.support.etcd import compact, single
 from tests.support.registered import keys, revoke_lease
 from tests.support.waiting import until

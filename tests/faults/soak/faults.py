@@ -1,4 +1,4 @@
-"""What a soak does to a cluster: one fault or planned change after the other, of all kinds, drawn from a seed."""
+"""What a soak does to a cluster: one fault or planned change after the other, of all kinds."""
 
 import asyncio
 import time
@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Final, NamedTuple
 
 from tests.faults.soak import clock, disk, etcd, network, planned, processes
-from tests.faults.soak.ground import LIVES_ON, SHORT_S, Ground, Kind
+from tests.faults.soak.deck import SHORT_S, Deck
+from tests.faults.soak.ground import LIVES_ON, Ground
 from tests.support.cluster import GATEWAY
 
 KINDS: Final = (*processes.KINDS, *planned.KINDS, *etcd.KINDS, *network.KINDS, *disk.KINDS)
@@ -33,7 +34,7 @@ class SoakFaults:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._kinds: tuple[Kind, ...] = KINDS + KINDS_BY_SHIM if ground.has_shims else KINDS
+        self._deck = Deck(KINDS + KINDS_BY_SHIM if ground.has_shims else KINDS, ground.chance)
         self.struck: list[Struck] = []
         self.ends: Counter[str] = Counter()
 
@@ -41,8 +42,7 @@ class SoakFaults:
         """Do one of those for which there is time, at least ``SHORT_S``, and wait until all copies are back."""
         assert left_s >= SHORT_S
         ground = self._ground
-        kinds = [kind for kind in self._kinds if kind.takes_s <= left_s and kind.possible(ground)]
-        (kind,) = ground.chance.choices(kinds, [kind.weight for kind in kinds])
+        kind = self._deck.draw(lambda one: one.takes_s <= left_s and one.possible(ground))
         begin, back_s = time.monotonic(), float("nan")
         ground.says(f"soak: {kind.name}")
         try:

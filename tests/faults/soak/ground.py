@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,6 @@ from tests.support.wrong_clock import WrongClock
 LIVES_ON: Final = "s1"
 WIRED: Final = "s2"
 PRELOADED: Final = "s3"
-SHORT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,22 +136,3 @@ class Ground:
                 return file.read().decode(errors="replace")
 
         return since
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of fault, or of planned change.
-
-    Attributes:
-        name: What the report calls it.
-        weight: How often it is drawn, compared with the others.
-        strike: Does it; returns when whatever it took away is there again, perhaps not in sync yet.
-        takes_s: About for how long; it is not drawn when less is left.
-        possible: Whether it is to be drawn now.
-    """
-
-    name: str
-    weight: int
-    strike: Callable[[Ground], Awaitable[None]]
-    takes_s: float = SHORT_S
-    possible: Callable[[Ground], bool] = lambda _: True

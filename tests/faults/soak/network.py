@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from tests.faults.soak.ground import LIVES_ON, PRELOADED, WIRED, Ground, Kind
+from tests.faults.soak.deck import Kind
+from tests.faults.soak.ground import LIVES_ON, PRELOADED, WIRED, Ground
 from tests.support.cluster import GATEWAY
 from tests.support.proxy import PASS, Line
 from tests.support.wires import ETCD

@@ -3,7 +3,8 @@
 import asyncio
 from typing import Final
 
-from tests.faults.soak.ground import Ground, Kind
+from tests.faults.soak.deck import Kind
+from tests.faults.soak.ground import Ground
 from tests.integration.operations.status import run
 
 _SHARDS_MAX: Final = 5
