@@ -21,7 +21,7 @@ test: $(VENV)/.installed-dev ## Run every test.
 faults: $(VENV)/.installed-dev ## Run every row of the fault matrix, the long ones too. About an hour.
 	$(BIN)/python -m pytest tests/faults tests/integration/test_import_again.py --full --timeout 1800
 
-soak: $(VENV)/.installed-dev ## Let faults, joins, drains and restarts happen at random: make soak MINUTES=60
+soak: $(VENV)/.installed-dev ## Let all kinds of faults, joins, drains and restarts happen at random: make soak MINUTES=60
 	$(BIN)/python -m pytest tests/faults/test_soak.py --minutes $(MINUTES) --timeout 0 --capture no
 
 unit: $(VENV)/.installed-dev ## Run the tests that need no process, socket or disk.

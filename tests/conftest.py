@@ -11,7 +11,7 @@ settings.load_profile("tally")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let ``make faults`` ask for every row of the fault matrix."""
     parser.addoption("--full", action="store_true", help="run the long forms too: every row of the fault matrix")
-    parser.addoption("--minutes", type=float, default=1.0, help="how long a soak takes (make soak MINUTES=60)")
+    parser.addoption("--minutes", type=float, default=0.4, help="how long a soak takes (make soak MINUTES=60)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

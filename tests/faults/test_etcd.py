@@ -4,11 +4,10 @@ Reads and writes need no etcd: they go on, no request fails and no slot moves. W
 """
 
 import asyncio
-import json
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -25,6 +24,7 @@ from tests.faults.rows import (
 from tests.support import commands
 from tests.support.cluster import GATEWAY, Cluster
 from tests.support.etcd import AnyEtcd, EtcdMembers, EtcdServer, compact, fill, make_room
+from tests.support.registered import keys, revoke_lease
 from tests.support.waiting import until
 
 # A third of a second on a machine that does nothing else; tests share theirs. But less than etcd is away.
@@ -33,18 +33,6 @@ MOVES_MAX_S: Final = 60.0
 RESTARTS: Final = 3
 GONE_S: Final = 300.0
 QUOTA_BYTES: Final = 4 * 1024 * 1024
-
-
-async def control(etcd: AnyEtcd, *arguments: str) -> str:
-    """Do what an operator does; meanwhile the probe goes on."""
-    return await asyncio.to_thread(etcd.control, *arguments)
-
-
-async def keys(etcd: AnyEtcd, prefix: str) -> list[dict[str, Any]]:
-    """Return the keys of the cluster that begin with ``prefix``, as etcd tells them."""
-    said = json.loads(await control(etcd, "get", f"/tally/default/{prefix}", "--prefix", "--write-out=json"))
-    found: list[dict[str, Any]] = said.get("kvs", [])
-    return found
 
 
 async def map_written(etcd: AnyEtcd) -> int:
@@ -61,13 +49,6 @@ async def all_registered(cluster: Cluster) -> None:
         return len(alive) == len(cluster.shards) and len(seats) == 1
 
     await until(found)
-
-
-async def revoke_lease(etcd: AnyEtcd, shard: str) -> dict[str, Any]:
-    """Take a shard's lease, and return the key that went with it."""
-    (alive,) = await keys(etcd, f"alive/{shard}")
-    await control(etcd, "lease", "revoke", f"{alive['lease']:x}")
-    return alive
 
 
 async def unharmed(

@@ -1,7 +1,8 @@
 """The probe's arithmetic: a measurement that is wrong would promise what nobody keeps."""
 
 from tally.hashing import bucket_of, slot_of
-from tests.faults.probe import SHAPE, SLOTS, Success, places, unavailable_s
+from tests.faults.outages import Success, unavailable_s, unavailable_within_s
+from tests.faults.probe import SHAPE, SLOTS, places
 
 
 def every_200_ms(begin: float, end: float) -> list[Success]:
@@ -33,3 +34,11 @@ def test_outage_that_has_not_ended_lasts_until_the_end() -> None:
 def test_later_outage_counts_if_it_is_longer() -> None:
     both = [*every_200_ms(0, 5), *every_200_ms(6, 7), *every_200_ms(9, 10)]
     assert round(unavailable_s(both, begin=5, end=10), 2) == 2.21
+
+
+def test_outage_that_began_before_counts_from_the_beginning() -> None:
+    late = [*every_200_ms(0, 5), *every_200_ms(8, 20)]
+    assert round(unavailable_within_s(late, begin=7, end=10), 2) == 1.01
+    assert round(unavailable_within_s(late, begin=4, end=6), 2) == 1.2
+    assert round(unavailable_within_s(late, begin=9, end=19), 2) == 0.21
+    assert unavailable_within_s(late, begin=6, end=7) == 1

@@ -1,4 +1,4 @@
-"""Everything at once and for long, under load: faults, joins, drains and restarts at random (``make soak``)."""
+"""All kinds of faults and planned changes, at random and for long, under load (``make soak``)."""
 
 import asyncio
 import random
@@ -8,11 +8,18 @@ from typing import Final
 
 import pytest
 
+from tally.command.tables import table
 from tests.faults.probe import Measurement, Row, measured
 from tests.faults.resources import Growth, Sample, growth, sample
 from tests.faults.rows import LEASE_S, check, new_seed
-from tests.faults.soak_faults import LIVES_ON, SoakFaults
+from tests.faults.soak.deck import SHORT_S
+from tests.faults.soak.faults import SoakFaults
+from tests.faults.soak.ground import LIVES_ON, Ground, Rig
+from tests.faults.soak.report import HEADINGS, Cost, worst_by_kind
 from tests.support.cluster import GATEWAY
+from tests.support.proxy import Proxies
+from tests.support.supervised import supervised
+from tests.support.waiting import running
 
 STEADY_AFTER_S: Final = 600.0  # Caches and write buffers are full by then.
 SAMPLE_EVERY_S: Final = 2.0
@@ -43,29 +50,39 @@ class Watch:
         return {name: growth(samples, steady_from_s=steady, window_s=window) for name, samples in self.samples.items()}
 
 
+def report(soak: SoakFaults, measurement: Measurement) -> None:
+    """Print what each kind of fault cost, and who ended by itself."""
+    costs = [
+        Cost(struck.kind, *measurement.away_s(struck.begin, struck.end), struck.copies_back_s) for struck in soak.struck
+    ]
+    print(table(HEADINGS, worst_by_kind(costs)))  # noqa: T201
+    print(f"ended by themselves: {dict(soak.ends)}")  # noqa: T201
+
+
 async def test_soak_of_random_faults_loses_nothing_and_grows_nowhere(
     tmp_path: Path, rows: list[Row], pytestconfig: pytest.Config
 ) -> None:
     minutes = float(pytestconfig.getoption("--minutes"))
     seed = new_seed()
     watches: list[Watch] = []
-    faults: list[SoakFaults] = []
 
     async def strike(measurement: Measurement) -> None:
-        watch, soak = Watch(measurement), SoakFaults(measurement.cluster, random.Random(seed), LEASE_S)
+        ground = Ground(rig, measurement, random.Random(seed), LEASE_S)
+        soak, watch = SoakFaults(ground), Watch(measurement)
         watches.append(watch)
-        faults.append(soak)
-        watching = asyncio.create_task(watch.run())
         end = time.monotonic() + 60 * minutes
         try:
-            while time.monotonic() < end:
-                await soak.strike(measurement)
+            async with running(watch.run()), supervised(measurement.cluster, ends=ground.ends, leave=ground.held):
+                while (left_s := end - time.monotonic()) >= SHORT_S:
+                    await soak.strike(left_s)
         finally:
-            watching.cancel()
+            report(soak, measurement)  # Also of one that fails.
 
-    row = await measured(tmp_path, strike, fault=f"soak of {minutes:g} minutes", lease_s=LEASE_S, seed=seed)
+    with Proxies() as proxies:
+        rig = Rig(tmp_path, proxies)
+        fault = f"soak of {minutes:g} minutes"
+        row = await measured(tmp_path, strike, fault=fault, lease_s=LEASE_S, seed=seed, prepare=rig)
     check(row, rows)
-    print(dict(faults[0].done))  # noqa: T201 - what the row stands for.
     for name, grown in watches[0].growths(60 * minutes).items():
         print(name, grown)  # noqa: T201
         if 60 * minutes >= 2 * STEADY_AFTER_S:

@@ -48,6 +48,9 @@ async def finish(process: asyncio.subprocess.Process, stdin: bytes = b"", *, wit
         process.kill()
         out, err = await process.communicate()
         raise AssertionError(f"no end within {within_s} s; stdout: {out.decode()}\nstderr: {err.decode()}") from None
+    finally:
+        if process.returncode is None:  # Cancelled: nobody waits for it any more.
+            process.kill()
     assert process.returncode is not None
     return Finished(process.returncode, out.decode(), err.decode())
 

@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,10 @@ _FILLERS_MAX: Final = 256
 
 
 class EtcdServer:
-    """One etcd process. ``with EtcdServer() as etcd:`` or ``async with``; its data live until the block ends."""
+    """One etcd process. ``with EtcdServer() as etcd:`` or ``async with``; its data live until the block ends.
+
+    May be started and stopped in another thread. One that is still at it when the block ends leaves no process behind.
+    """
 
     def __init__(self, *, tls: bool = False, quota_bytes: int | None = None) -> None:
         """Prepare one.
@@ -39,23 +43,23 @@ class EtcdServer:
         self._options = [f"--quota-backend-bytes={quota_bytes}"] if quota_bytes else []
         self._directory = Path(tempfile.mkdtemp(prefix="tally-etcd-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._changes = threading.Lock()  # Of ``_process``, and of whether the block has ended.
+        self._over = False
         self._client_port, self._peer_port = free_ports(2)
 
     def __enter__(self) -> Self:
-        for _ in range(_ATTEMPTS - 1):
-            try:
-                self.start()
-            except RuntimeError:  # Somebody may have taken the port between the choice and the start.
-                self._client_port, self._peer_port = free_ports(2)
-                shutil.rmtree(self._directory / "data", ignore_errors=True)
-            else:
-                return self
-        self.start()
+        try:
+            self._start_somewhere()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with self._changes:
+            self._over = True
         self.stop()
         shutil.rmtree(self._directory)
 
@@ -89,32 +93,36 @@ class EtcdServer:
 
     def launch(self) -> None:
         """Start it, and do not wait for it."""
-        assert self._process is None
         command = etcd_command(find_etcd(), self._directory / "data", self._client_port, self._peer_port)
         command.append("--unsafe-no-fsync")  # Quicker; a killed process loses nothing by it, only a dead machine.
         command += self._options
         if self._tls:
             plain, secure = f"http://{self.endpoint}", f"https://{self.endpoint}"
             command = [part.replace(plain, secure) for part in command] + ["--auto-tls"]
-        with (self._directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        with self._changes:
+            assert self._process is None
+            if self._over:
+                raise RuntimeError("etcd is not to be started any more")
+            with (self._directory / "log").open("ab") as log:
+                self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def wait_healthy(self) -> None:
         """Wait until it answers, as a member of what may be several."""
-        assert self._process is not None
+        process = self._process
         end = time.monotonic() + _START_S
         while not self._healthy():
-            if self._process.poll() is not None or time.monotonic() > end:
+            if process is None or process.poll() is not None or time.monotonic() > end:
                 self.stop()
-                raise RuntimeError(f"etcd did not start: {(self._directory / 'log').read_text()[-2000:]}")
+                raise RuntimeError(f"etcd did not start: {self._said()}")
             time.sleep(0.05)
 
     def stop(self) -> None:
         """Kill it and wait for its end; it may be started again."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait(_STOP_S)
+        with self._changes:
+            process, self._process = self._process, None
+            if process is not None:
+                process.kill()
+                process.wait(_STOP_S)
 
     def wipe(self) -> None:
         """Lose all data: it comes back empty."""
@@ -157,6 +165,21 @@ class EtcdServer:
         """Let it go on."""
         self._signal(signal.SIGCONT)
 
+    def _start_somewhere(self) -> None:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                self.start()
+            except RuntimeError:  # Somebody may have taken the port between the choice and the start.
+                self._client_port, self._peer_port = free_ports(2)
+                shutil.rmtree(self._directory / "data", ignore_errors=True)
+            else:
+                return
+        self.start()
+
+    def _said(self) -> str:
+        log = self._directory / "log"
+        return log.read_text()[-2000:] if log.exists() else "its block has ended"
+
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         os.kill(self._process.pid, number)
@@ -172,7 +195,7 @@ class EtcdServer:
         try:
             connection.request("GET", "/health")
             return b'"true"' in connection.getresponse().read()
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
         finally:
             connection.close()
@@ -234,7 +257,7 @@ class EtcdMembers:
                 member.launch()
             for member in begun:
                 member.wait_healthy()
-        except RuntimeError:
+        except BaseException:
             self.stop()
             raise
 
