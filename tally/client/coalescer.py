@@ -2,8 +2,8 @@
 
 Invariants:
   * at most one read per hour runs;
-  * a waiter is answered by a read that began after the waiter arrived: joining the running one could miss a write that
-    was already acknowledged.
+  * a waiter is answered by a read of which nothing was sent before the waiter arrived: to join one that was sent could
+    miss a write that was already acknowledged.
 
 No clock, no I/O: time is an argument.
 """
@@ -27,6 +27,7 @@ class Reader(NamedTuple, Generic[R]):
 @dataclass(slots=True)
 class _Hour(Generic[R]):
     running: list[Reader[R]]
+    is_sent: bool = False
     waiting: list[Reader[R]] = field(default_factory=list)
 
 
@@ -70,8 +71,12 @@ class Coalescer(Generic[R]):
         if at_work is None:
             self._hours[hour] = _Hour([reader])
             return True
-        at_work.waiting.append(reader)
+        (at_work.waiting if at_work.is_sent else at_work.running).append(reader)
         return False
+
+    def sent(self, hour: int) -> None:
+        """Note that a part of the running read of ``hour`` is on its way."""
+        self._hours[hour].is_sent = True
 
     def finish(self, hour: int) -> tuple[list[R], bool]:
         """End the running read of ``hour``: return whom it answers, and whether the next one must begin now."""
@@ -84,7 +89,7 @@ class Coalescer(Generic[R]):
         if not at_work.waiting:
             del self._hours[hour]
             return False
-        at_work.running, at_work.waiting = at_work.waiting, []
+        at_work.running, at_work.waiting, at_work.is_sent = at_work.waiting, [], False
         return True
 
     def expire(self, now: float) -> Expired[R]:

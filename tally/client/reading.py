@@ -79,6 +79,7 @@ class Reading:
                 read = self._reads.get(ask.hour)
                 if read is None or ask not in read.open_asks:
                     continue  # It was given up while the link was stuck.
+                self._readers.sent(ask.hour)
                 request.reads.add(id=ask.id, hour=ask.hour, buckets=ask.buckets, epochs=ask.epochs)
             del asks[:MESSAGE_READS_MAX]
 

@@ -28,15 +28,28 @@ def test_first_reader_begins_a_read_and_is_answered_by_it() -> None:
 
 
 def test_readers_who_come_during_a_read_share_the_next_one() -> None:
-    """The running one could miss a write that was acknowledged after it began."""
+    """The running one could miss a write that was acknowledged after it was sent."""
     readers = new_coalescer()
     readers.join(HOUR, LATER, "ann")
+    readers.sent(HOUR)
     assert not readers.join(HOUR, LATER, "bob")
     assert not readers.join(HOUR, LATER, "eve")
     assert readers.finish(HOUR) == (["ann"], True)
+    readers.sent(HOUR)
     assert not readers.join(HOUR, LATER, "dan")
     assert readers.finish(HOUR) == (["bob", "eve"], True)
     assert readers.finish(HOUR) == (["dan"], False)
+
+
+def test_readers_who_come_before_a_read_is_sent_are_answered_by_it() -> None:
+    readers = new_coalescer()
+    assert readers.join(HOUR, LATER, "ann")
+    assert not readers.join(HOUR, LATER, "bob")
+    readers.sent(HOUR)
+    assert not readers.join(HOUR, LATER, "eve")
+    assert readers.finish(HOUR) == (["ann", "bob"], True)
+    assert not readers.join(HOUR, LATER, "dan"), "the next one is not sent yet"
+    assert readers.finish(HOUR) == (["eve", "dan"], False)
 
 
 def test_hours_are_read_independently() -> None:
@@ -50,6 +63,7 @@ def test_hours_are_read_independently() -> None:
 def test_reader_past_its_deadline_is_dropped_and_the_read_goes_on_for_the_others() -> None:
     readers = new_coalescer()
     readers.join(HOUR, 1.0, "ann")
+    readers.sent(HOUR)
     readers.join(HOUR, 2.0, "bob")
     readers.join(HOUR, LATER, "eve")
     assert readers.expire(0.9) == Expired([], [], [])
@@ -68,6 +82,7 @@ def test_read_that_nobody_waits_for_ends() -> None:
 def test_read_that_only_later_readers_wait_for_is_begun_anew() -> None:
     readers = new_coalescer()
     readers.join(HOUR, 1.0, "ann")
+    readers.sent(HOUR)
     readers.join(HOUR, LATER, "bob")
     assert readers.expire(1.0) == Expired(["ann"], [], [HOUR])
     assert readers.finish(HOUR) == (["bob"], False)
@@ -76,6 +91,7 @@ def test_read_that_only_later_readers_wait_for_is_begun_anew() -> None:
 def test_running_and_waiting_readers_can_expire_together() -> None:
     readers = new_coalescer()
     readers.join(HOUR, 1.0, "ann")
+    readers.sent(HOUR)
     readers.join(HOUR, 1.0, "bob")
     assert readers.expire(1.0) == Expired(["ann", "bob"], [HOUR], [])
     assert len(readers) == 0
@@ -92,7 +108,7 @@ def test_too_many_readers_are_refused_whatever_hour_they_ask_for() -> None:
 
 
 class CoalescerMachine(RuleBasedStateMachine):
-    """Readers are numbers in the order of their arrival; a read is the number of the first who came after it began."""
+    """Readers are numbers in the order of their arrival; a read is the number of the last who came before it was sent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,12 +118,20 @@ class CoalescerMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.deadlines: dict[int, float] = {}
         self.hours: dict[int, int] = {}
-        self.running: dict[int, int] = {}  # Hour -> who had arrived when its read began.
+        self.running: dict[int, int | None] = {}  # Hour -> who had arrived when its read was sent; None: it was not.
         self.answered: Counter[int] = Counter()
 
     def begin(self, hour: int) -> None:
         assert hour not in self.running, "two reads of one hour"
-        self.running[hour] = self.arrived
+        self.running[hour] = None
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def is_sent(self, data: st.DataObject) -> None:
+        hour = data.draw(st.sampled_from(sorted(self.running)))
+        self.readers.sent(hour)
+        if self.running[hour] is None:
+            self.running[hour] = self.arrived
 
     @rule(hour=st.integers(1, 3), patience=st.floats(0.1, 3.0))
     def join(self, hour: int, patience: float) -> None:
@@ -126,10 +150,10 @@ class CoalescerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def read_ends(self, data: st.DataObject) -> None:
         hour = data.draw(st.sampled_from(sorted(self.running)))
-        began = self.running.pop(hour)
+        sent_after = self.running.pop(hour)
         answered, begins = self.readers.finish(hour)
         for reader in answered:
-            assert reader <= began, "it was answered by a read that began before it came"
+            assert sent_after is None or reader <= sent_after, "it was answered by a read that was sent before it came"
             assert self.hours[reader] == hour
         self.answered.update(answered)
         if begins:
@@ -160,9 +184,9 @@ class CoalescerMachine(RuleBasedStateMachine):
         """Every read ends; then everybody has an answer."""
         for hour in list(self.running):
             while hour in self.running:
-                began = self.running.pop(hour)
+                sent_after = self.running.pop(hour)
                 answered, begins = self.readers.finish(hour)
-                assert all(reader <= began for reader in answered)
+                assert sent_after is None or all(reader <= sent_after for reader in answered)
                 self.answered.update(answered)
                 if begins:
                     self.begin(hour)

@@ -93,8 +93,8 @@ async def test_every_owner_is_asked_once_and_the_answers_add_up() -> None:
 async def test_readers_who_come_during_a_read_get_the_next_one() -> None:
     bench = Bench()
     first = bench.read()
-    later = [bench.read(), bench.read()]
     running = bench.asked()
+    later = [bench.read(), bench.read()]
     assert sum(map(len, running.values())) == len(running)
     for (wire,) in running.values():
         bench.answer(wire, each=1)
@@ -155,8 +155,9 @@ async def test_late_answer_counts_for_nothing() -> None:
 async def test_answers_of_a_read_that_was_begun_anew_count_for_nothing() -> None:
     """They may be older than the writes that the later reader must see."""
     bench = Bench()
-    early, later = bench.read(deadline=1.0), bench.read()
+    early = bench.read(deadline=1.0)
     first = bench.asked()
+    later = bench.read()
     bench.reading.tick(1.0)
     assert isinstance(early.exception(), Unavailable)
     for (wire,) in first.values():
