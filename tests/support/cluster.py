@@ -178,6 +178,10 @@ class Cluster:
         """Return which processes have ended."""
         return [name for name, process in self._processes.items() if process.poll() is not None]
 
+    def status_of(self, name: str) -> int | None:
+        """Return the exit status of one that has ended; minus the number of the signal that killed it."""
+        return self._processes[name].poll()
+
     def kill(self, name: str) -> None:
         """End it without warning."""
         self._processes[name].kill()
