@@ -10,6 +10,10 @@ from tally.event import Event
 class Backend(Protocol):
     """Counts events and tells an hour's numbers."""
 
+    @property
+    def events_set_aside(self) -> int:
+        """How often an event was set aside because shards died of it."""
+
     def record(self, event: Event) -> "asyncio.Future[None]":
         """Count ``event``; done when it is durable.
 

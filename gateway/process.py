@@ -35,6 +35,8 @@ log = structlog.get_logger()
 class NoCluster:
     """Stands in for the routed client until the cluster is found."""
 
+    events_set_aside: Final = 0
+
     def record(self, _event: Event) -> NoReturn:
         """Refuse."""
         raise Unavailable("the cluster is not found yet")
@@ -63,7 +65,8 @@ async def serve(settings: GatewaySettings) -> None:
         connections=settings.connections,
     )
     stop = _stop_signal()
-    async with monitored(settings.metrics_address, lambda: GatewayCollector(app.answered, lambda: http.connections)):
+    figures = GatewayCollector(app.answered, lambda: http.connections, lambda: app.backend.events_set_aside)
+    async with monitored(settings.metrics_address, lambda: figures):
         listener = await _listen(http, settings)
         counting = asyncio.create_task(_count(settings, app), name="counting")
         try:

@@ -8,6 +8,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from shard.redundancy import RedundancyFigures
+from tally.monitor.names import events_set_aside
 
 
 class Figures(NamedTuple):
@@ -17,12 +18,14 @@ class Figures(NamedTuple):
         redundancy: How safe its slots are.
         slots_serving: How many slots it serves as primary.
         queued_events: How many events wait for their op, or are in one that is not committed.
+        set_aside: How often its own client set an event aside.
         disk_used: How much of the disk is used, 0 to 1; None before the first look.
     """
 
     redundancy: RedundancyFigures
     slots_serving: int
     queued_events: int
+    set_aside: int
     disk_used: float | None
 
 
@@ -79,6 +82,7 @@ def metrics_of(figures: Figures) -> Iterator[Metric]:
         "Events on this shard that wait for their op, or are in one that is not committed yet.",
         value=figures.queued_events,
     )
+    yield events_set_aside(figures.set_aside)
     if figures.disk_used is not None:
         yield GaugeMetricFamily(
             "tally_disk_used_ratio",

@@ -177,6 +177,7 @@ class _Node:
             self._engine.redundancy.figures(time.monotonic()),
             slots_serving=len(self._engine.serving()),
             queued_events=self._engine.queued_events,
+            set_aside=self._client.events_set_aside,
             disk_used=self._disk_used,
         )
 

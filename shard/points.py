@@ -14,7 +14,8 @@ from shard.op import SubBatch
 
 log = structlog.get_logger()
 
-_CRASHED: Final = 70
+CRASHED: Final = 70
+"""The exit status of whoever crashed on purpose; nothing else ends a shard with it."""
 
 
 class Point(StrEnum):
@@ -46,7 +47,7 @@ def crash_at(wanted: str) -> Reached:
     def reached(point: Point) -> None:
         if point == wanted:
             log.critical("crashed_on_purpose", point=point.value)
-            os._exit(_CRASHED)
+            os._exit(CRASHED)
 
     return reached
 
@@ -66,6 +67,6 @@ def crash_on_user(name: str) -> Counts:
     def counts(batch: SubBatch) -> None:
         if unbearable in batch.users:
             log.critical("crashed_on_purpose", events=len(batch.users))
-            os._exit(_CRASHED)
+            os._exit(CRASHED)
 
     return counts

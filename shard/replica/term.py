@@ -3,7 +3,7 @@
 | phase | event | next |
 |---|---|---|
 | COLLECTING | the head of every other member is known | CONFIRMING, after adopting the highest that follows mine |
-| COLLECTING | the highest head is above mine and does not follow it | over: I lost something, and renounce my copy |
+| COLLECTING | some head is above mine and does not follow it | over: I lost something, and renounce my copy |
 | COLLECTING, CONFIRMING | a member has no copy, is silent, or does not fit | the same; its removal is asked for |
 | CONFIRMING | every required copy acknowledged the head in this epoch | SERVING |
 | any | a higher epoch, from a message or the map | over |
@@ -293,16 +293,18 @@ class Term:
         for shard, peer in self._members.items():
             if peer.heads is None:
                 self._call(shard, peer, Heads(self.row.epoch), now, effects)
-        if any(peer.heads is None for peer in self._members.values()):
+        told = [(peer.heads, shard) for shard, peer in self._members.items() if peer.heads is not None]
+        head, shard = max(told, key=lambda entry: _order(entry[0].name), default=(stored.head, self._me))
+        behind = _order(head.name) > _order(stored.head.name)
+        if behind and (head.previous != stored.head.name or head.body is None):
+            # One answer is enough: to wait for all would be to ask for the removal of who is silent, and in its turn
+            # perhaps of this one, who has what I lost.
+            self.surpassed_by = shard, self._members[shard].incarnation
             return stored
-        ahead = [(peer.heads, shard) for shard, peer in self._members.items() if peer.heads is not None]
-        if ahead:
-            head, shard = max(ahead, key=lambda entry: _order(entry[0].name))
-            if _order(head.name) > _order(stored.head.name):
-                if head.previous != stored.head.name or head.body is None:
-                    self.surpassed_by = shard, self._members[shard].incarnation
-                    return stored
-                stored = apply(stored, head, effects)
+        if len(told) < len(self._members):
+            return stored
+        if behind:
+            stored = apply(stored, head, effects)
         for peer in self._members.values():
             peer.resend_at = now
         self.phase = Phase.CONFIRMING

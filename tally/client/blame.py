@@ -22,11 +22,16 @@ class Own(NamedTuple):
 
 
 class Blame:
-    """Says which sub-batch is to be given up, and which event is not to be sent."""
+    """Says which sub-batch is to be given up, and which event is not to be sent.
+
+    Attributes:
+        set_aside: How often an event was set aside so far; once more when a further process died of it.
+    """
 
     def __init__(self, own: Own | None = None) -> None:
         """Suspect nobody."""
         self.suspects: Final = Suspects()
+        self.set_aside = 0
         self._strikes = Strikes()
         self._quarantine = Quarantine()
         self._own = own
@@ -38,9 +43,7 @@ class Blame:
             if word.suspected:
                 self.suspects.suspect(word.names, now)
             if word.last:
-                aside_s = self.suspects.blame(word.names, now)
-                if aside_s is not None:
-                    log.error("event_set_aside", hash=word.names[0].hex(), for_s=aside_s)
+                self._blame(word.names, now)
             else:
                 self._struck.update(word.names)
 
@@ -102,11 +105,15 @@ class Blame:
         if not sure and not self.suspects.is_suspect(_events(batch)):
             self.suspects.suspect(names, now)
             return None
+        event = batch.entries[0].event
+        return self._blame(names, now, slot=batch.slot, hour=event.hour, kind=event.kind)
+
+    def _blame(self, names: Sequence[bytes], now: float, **known: int) -> float | None:
+        """Return for how many seconds the event is set aside; None if there are several: they are suspects only."""
         aside_s = self.suspects.blame(names, now)
         if aside_s is not None:
-            (event,) = _events(batch)
-            name = name_of(event).hex()
-            log.error("event_set_aside", slot=batch.slot, hour=event.hour, kind=event.kind, hash=name, for_s=aside_s)
+            self.set_aside += 1
+            log.error("event_set_aside", **known, hash=names[0].hex(), for_s=aside_s)
         return aside_s
 
     def refused(self, batch: int) -> None:

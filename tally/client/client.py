@@ -142,6 +142,11 @@ class RoutedClient:
             self._source.state, {shard: link.stub for shard, link in links.items() if link is not None}
         )
 
+    @property
+    def events_set_aside(self) -> int:
+        """How often an event was set aside because shards died of it."""
+        return self._blame.set_aside
+
     def _deadline(self, timeout_s: float | None) -> float:
         return self._loop.time() + min(self._deadline_s, self._deadline_s if timeout_s is None else timeout_s)
 

@@ -2,5 +2,6 @@
 
 door       ``GET /metrics`` on a port of its own
 loop_lag   how late the event loop is
+names      figures of gateway and shard alike
 process    both, and what the operating system knows of the process
 """

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import random
 import shutil
 import sys
@@ -21,6 +22,8 @@ from tests.support.waiting import until
 
 PAUSE_MAX_S: Final = 7.5  # As in test_etcd.py.
 ENDS_S: Final = 20.0
+LOAD_GOES_ON_S: Final = 4.0  # What an older directory lacks.
+OUTLASTS_A_START_S: Final = 30  # A lease under which nobody takes over from a process that is started again.
 
 
 @contextlib.asynccontextmanager
@@ -119,4 +122,62 @@ async def test_copied_directory_ends_the_first_process_and_the_second_serves_not
         await measurement.is_back()
 
     row = await measured(tmp_path, strike, fault="directory copied and started", lease_s=LEASE_S, seed=seed)
+    check(row, rows)
+
+
+def stands_still(pid: int) -> bool:
+    """Whether no thread of a process runs any more: one that is in a write ends that first."""
+    states = (status.read_text().rpartition(")")[2].split()[0] for status in Path(f"/proc/{pid}/task").glob("*/stat"))
+    return all(state == "T" for state in states)
+
+
+async def copied_while_frozen(cluster: Cluster, shard: str, to: Path) -> None:
+    """Copy a shard's directory as it is at one moment, as a snapshot of the disk would."""
+    cluster.stop(shard)
+    try:
+        await until(lambda: stands_still(cluster.pid(shard)))
+        await asyncio.to_thread(shutil.copytree, cluster.data(shard), to)
+    finally:
+        cluster.cont(shard)
+
+
+async def put_back(cluster: Cluster, shard: str, older: Path) -> None:
+    await asyncio.to_thread(shutil.rmtree, cluster.data(shard))
+    await asyncio.to_thread(shutil.move, older, cluster.data(shard))
+
+
+def logged(directory: Path, shard: str) -> set[str]:
+    """Return which events a shard logged."""
+    return {json.loads(line)["event"] for line in (directory / f"{shard}.log").read_text().splitlines()}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("taken_over", [False, True])
+async def test_older_directory_put_back_renounces_its_copies_and_loses_nothing(
+    tmp_path: Path, rows: list[Row], taken_over: bool
+) -> None:
+    """If nobody took over, the shard is still primary, of slots in which the others have what it lost."""
+    seed = new_seed()
+
+    async def strike(measurement: Measurement) -> None:
+        cluster = measurement.cluster
+        victim = random.Random(seed).choice(cluster.shards)
+        older = tmp_path / "older"
+        await copied_while_frozen(cluster, victim, older)
+        await asyncio.sleep(LOAD_GOES_ON_S)
+        await measurement.is_back()  # What only the victim has, if others are out of its sets, would be lost indeed.
+        measurement.begins(f"SIGKILL of {victim}, and an older state of its directory is put back")
+        if taken_over:
+            await without(measurement, victim)
+        else:
+            cluster.kill(victim)
+        await put_back(cluster, victim, older)
+        cluster.restart(victim)
+        await measurement.is_back()
+        expected = {"copy_joins"} if taken_over else {"copy_renounced", "copy_joins"}
+        assert expected <= logged(tmp_path, victim)
+
+    when = "after fail-over" if taken_over else "before fail-over"
+    lease_s = LEASE_S if taken_over else OUTLASTS_A_START_S
+    row = await measured(tmp_path, strike, fault=f"older directory put back {when}", lease_s=lease_s, seed=seed)
     check(row, rows)

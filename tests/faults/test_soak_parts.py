@@ -14,7 +14,7 @@ from tests.faults.soak.ground import Ground
 from tests.faults.soak.report import Cost, worst_by_kind
 from tests.support.cluster import Cluster
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.supervised import supervised
+from tests.support.supervised import End, supervised
 from tests.support.waiting import until
 
 
@@ -28,6 +28,9 @@ class Processes:
 
     def ended(self) -> list[str]:
         return sorted(self.down)
+
+    def status_of(self, name: str) -> int | None:
+        return 1 if name in self.down else None
 
     def restart(self, name: str) -> None:
         self.starts[name] += 1
@@ -76,10 +79,10 @@ async def test_supervisor_starts_whoever_ended_but_leaves_alone_whom_it_is_told_
     processes.down = {"s1", "s2"}
     async with supervised(cast(Cluster, processes), leave=leave) as ends:
         await until(lambda: processes.down == {"s1"})
-        assert (ends, processes.starts) == ({"s2": 1}, {"s2": 1})
+        assert (ends, processes.starts) == ([End("s2", 1)], {"s2": 1})
         leave.clear()
         await until(lambda: not processes.down)
-        assert ends == {"s1": 1, "s2": 1}
+        assert ends == [End("s2", 1), End("s1", 1)]
 
 
 async def test_supervisor_says_who_ends_again_and_again() -> None:

@@ -53,6 +53,21 @@ def test_renouncing_primary_asks_that_who_has_everything_be_promoted() -> None:
     assert (ask.epoch, ask.shard, ask.incarnation) == (2, "C", "c1")
 
 
+def test_primary_that_lost_its_tail_renounces_with_the_first_answer_that_shows_it() -> None:
+    """D1: C is slow. Waiting for it, P would ask for its removal, and then perhaps for that of B, who knew better."""
+    primary, backup, other = with_three()
+    back_at(primary, 1)
+    primary.see(row(2, "P", P="p1", B="b1", C="c1"))
+    talk(primary, backup)
+    [ask] = primary.asked(Change.PROMOTE)
+    assert (ask.epoch, ask.shard, ask.incarnation) == (2, "B", "b1")
+    primary.tick(9.0)
+    assert not primary.asked(Change.REMOVE)
+    backup.see(row(3, "B", P="p1", B="b1", C="c1"))
+    talk(backup, other)
+    assert backup.durable.head == other.durable.head
+
+
 def test_each_copy_that_lost_its_tail_renounces_until_the_one_with_everything_serves() -> None:
     """D2: P and B came back older, and B is promoted first."""
     primary, backup, other = with_three()

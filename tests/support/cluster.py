@@ -13,8 +13,8 @@ from typing import Any, Final, Self
 
 import aiohttp
 
-from tally.command.machine.children import before_exec
 from tests.support import commands
+from tests.support.commands import ENDS_WITH_TESTS
 from tests.support.etcd import AnyEtcd, EtcdServer, free_ports
 
 GATEWAY: Final = "gateway"
@@ -133,7 +133,7 @@ class Cluster:
         """
         before = self._processes.get(name)
         assert before is None or before.poll() is not None, f"{name} runs"
-        command = [*self.inside.get(name, ()), sys.executable, "-m", *self._command(name)]
+        command = [*self.inside.get(name, ()), *ENDS_WITH_TESTS, sys.executable, "-m", *self._command(name)]
         with self._log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 command,
@@ -142,7 +142,7 @@ class Cluster:
                 env=commands.environment()
                 | self.env.get(name, {})
                 | ({"TALLY_CRASH_AT": crash_at} if crash_at else {}),
-                preexec_fn=before_exec(),  # noqa: PLW1509 - it calls nothing that takes a lock.
+                process_group=0,  # Ctrl-C is for the tests: they end it in its turn.
             )
 
     async def wait_ready(self) -> None:
@@ -177,6 +177,10 @@ class Cluster:
     def ended(self) -> list[str]:
         """Return which processes have ended."""
         return [name for name, process in self._processes.items() if process.poll() is not None]
+
+    def status_of(self, name: str) -> int | None:
+        """Return the exit status of one that has ended; minus the number of the signal that killed it."""
+        return self._processes[name].poll()
 
     def kill(self, name: str) -> None:
         """End it without warning."""

@@ -2,11 +2,18 @@
 
 import asyncio
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
 _ROOT: Final = str(Path(__file__).parents[2])
+
+_SETPRIV: Final = shutil.which("setpriv")
+ENDS_WITH_TESTS: Final = (_SETPRIV, "--pdeathsig", "KILL") if _SETPRIV else ()
+"""Before a command: it ends when the test process does, even by SIGKILL. Not in a ``preexec_fn``, which would have to
+run in a fork of this process, beside the threads of its gRPC channels. It execs, so the process id stays. Only for what
+the main thread starts: the kernel goes by the end of the very thread."""
 
 
 class Finished(NamedTuple):

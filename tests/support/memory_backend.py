@@ -15,6 +15,7 @@ class MemoryBackend:
         fails_at_once: Whether it is raised before there is anything to await.
         gate: Answers wait until it is set.
         reasons: What ``not_serving`` says.
+        events_set_aside: No shards, no deaths.
         asked: How many calls there were, of any kind.
     """
 
@@ -24,6 +25,7 @@ class MemoryBackend:
         self.gate = asyncio.Event()
         self.gate.set()
         self.reasons: list[str] = []
+        self.events_set_aside = 0
         self.asked = 0
         self.kinds: defaultdict[int, Counter[int]] = defaultdict(Counter)
         self.users: defaultdict[int, set[bytes]] = defaultdict(set)

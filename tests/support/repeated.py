@@ -7,9 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from tally.command.machine.children import before_exec
 from tests.support import commands
 from tests.support.cluster import GATEWAY, Cluster
+from tests.support.commands import ENDS_WITH_TESTS
 from tests.support.etcd import free_ports
 
 CLIENT: Final = "client"
@@ -66,12 +66,13 @@ class Repeated:
             cluster.env.setdefault(client, {})["TALLY_RESOLVE"] = ways
         arguments = [f"{listen}={cluster.address(shard)}" for (_, shard), listen in self._listen.items()]
         with self._log.open("ab") as log:
+            settings = (str(self._again_s), str(self._counts))
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.repeating", str(self._again_s), str(self._counts), *arguments],
+                [*ENDS_WITH_TESTS, sys.executable, "-m", "tests.support.repeating", *settings, *arguments],
                 stdout=log,
                 stderr=log,
                 env=commands.environment(),
-                preexec_fn=before_exec(),  # noqa: PLW1509 - it calls nothing that takes a lock.
+                process_group=0,  # Ctrl-C is for the tests: they end it in its turn.
             )
 
     def address(self, shard: str) -> str:

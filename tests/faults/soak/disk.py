@@ -9,6 +9,7 @@ from tests.faults.soak.deck import Kind
 from tests.faults.soak.ground import LIVES_ON, PRELOADED, WIRED, Ground
 from tests.support import damage
 from tests.support.damage import Damage
+from tests.support.supervised import times_of
 from tests.support.waiting import until
 
 _ENDS_S: Final = 30.0
@@ -31,10 +32,10 @@ async def slow_flushes(ground: Ground) -> None:
 
 async def flush_fails(ground: Ground) -> None:
     """It ends by itself, and a supervisor starts it."""
-    before = ground.ends[PRELOADED]
+    before = times_of(PRELOADED, ground.ends)
     ground.says(f"a flush of {PRELOADED} fails")
     ground.shims.disk.fail_once()
-    await until(lambda: ground.ends[PRELOADED] > before, within_s=_ENDS_S)
+    await until(lambda: times_of(PRELOADED, ground.ends) > before, within_s=_ENDS_S)
     assert ground.shims.disk.has_failed
 
 

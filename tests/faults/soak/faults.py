@@ -52,5 +52,5 @@ class SoakFaults:
         finally:
             self.struck.append(Struck(kind.name, begin, time.monotonic(), back_s))
         assert not {LIVES_ON, GATEWAY} & set(ground.cluster.ended()), "it ended by itself"
-        self.ends += ground.ends
+        self.ends.update(end.name for end in ground.ends)
         ground.ends.clear()  # A supervisor gives up who ends again and again: at one fault, not in an hour.

@@ -20,6 +20,7 @@ from tests.faults.probe import Measurement
 from tests.support.cluster import GATEWAY, Cluster
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.proxy import Proxies
+from tests.support.supervised import End
 from tests.support.wires import Wires
 from tests.support.wrong_clock import WrongClock
 
@@ -70,7 +71,7 @@ class Ground:
 
     Attributes:
         held: Who is not to be started again by a supervisor; see ``away``.
-        ends: How often each has ended by itself, as its supervisor counts.
+        ends: Who ended by itself, as its supervisor notes.
         added: How many shards the cluster ever had.
     """
 
@@ -80,7 +81,7 @@ class Ground:
         self.chance = chance
         self.lease_s = lease_s
         self.held: Counter[str] = Counter((LIVES_ON, GATEWAY))
-        self.ends: Counter[str] = Counter()
+        self.ends: list[End] = []
         self.added = len(self.cluster.shards)
         self._rig = rig
         self._measurement = measurement

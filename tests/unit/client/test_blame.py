@@ -150,7 +150,9 @@ async def test_event_is_taken_again_after_a_while_and_set_aside_for_longer_if_a_
     bench.now += ASIDE_FIRST_S
     bench.record(POISON)
     bench.send()
+    assert bench.blame.set_aside == 1
     bench.die()
+    assert bench.blame.set_aside == 2
     bench.writing.tick(bench.now + ASIDE_S - 1)
     assert bench.refuses(POISON)
 

@@ -108,7 +108,7 @@ def test_too_many_readers_are_refused_whatever_hour_they_ask_for() -> None:
 
 
 class CoalescerMachine(RuleBasedStateMachine):
-    """Readers are numbers in the order of their arrival; a read is the number of the last who came before it was sent."""
+    """Readers are numbers in the order of their arrival; a read, the last who came before it was sent."""
 
     def __init__(self) -> None:
         super().__init__()

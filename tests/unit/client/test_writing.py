@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from protos.tally.internal.v1 import node_pb2
+from tally.client.blame import Blame
 from tally.client.outbox import ATTEMPT_S, BACKOFF_MAX_S, DOUBT_MAX_S
 from tally.client.receipt import Receipt
 from tally.client.writing import MESSAGE_EVENTS_MAX, ROUND_MAX_S, Writing, fresh_writers
@@ -23,12 +24,14 @@ class Bench:
 
     def __init__(self, *, queue_events: int = 100, slot_queue_events: int = 50) -> None:
         self.around = Surroundings()
+        self.blame = Blame()
         self.writing = Writing(
             lambda: self.around.state,
             queue_events=queue_events,
             slot_queue_events=slot_queue_events,
             wake=self.around.wake,
             reread_map=self.around.reread_map,
+            blame=self.blame,
         )
 
     def record(self, *events: Event, deadline: float = LATER) -> asyncio.Future[None]:

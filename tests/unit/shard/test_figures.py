@@ -13,6 +13,7 @@ FIGURES = Figures(
     RedundancyFigures(slots_primary=86, single_copy_s=12.5, copies_missing=3, clones=4, catch_ups=5, terms_refused=6),
     slots_serving=85,
     queued_events=7,
+    set_aside=2,
     disk_used=0.25,
 )
 
@@ -41,6 +42,7 @@ def test_each_figure_has_its_name() -> None:
         "tally_slots_primary": 86,
         "tally_slots_serving": 85,
         "tally_queued_events": 7,
+        "tally_events_set_aside_total": 2,
         "tally_disk_used_ratio": 0.25,
     }
 
