@@ -16,12 +16,17 @@ from bench.bench import Bench
 from bench.errors import BenchError
 from bench.needs import check_programs, prepare_environment
 from bench.progress import Progress
+from bench.questions.big_hour import BIG_HOUR
+from bench.questions.bulk import BULK
+from bench.questions.history import HISTORY
+from bench.questions.latency import LATENCY
+from bench.questions.overload import OVERLOAD
 from bench.questions.side_by_side import PEERS, SIDE_BY_SIDE
 from bench.questions.variants import VARIANTS
 from bench.report import About, Found
-from bench.settings import Settings
+from bench.settings import BIG_HOUR_USERS, Settings
 
-_QUESTIONS: Final = (SIDE_BY_SIDE, VARIANTS)
+_QUESTIONS: Final = (SIDE_BY_SIDE, VARIANTS, LATENCY, OVERLOAD, BULK, HISTORY, BIG_HOUR)
 _NAMES: Final = tuple(name for question in _QUESTIONS for name in question.names)
 # What no goal asks for, or what takes long.
 _ONLY_WITH_ALL: Final = frozenset({"post-known", "gateways", "big-hour"})
@@ -68,7 +73,9 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--connections", type=_Numbers(), metavar="N,...", help="Default: 64,256; with --all 16,64,256.")
 @click.option("--server-core", type=int, help="Of the systems under test. Default: the last one.")
 @click.option("--load-core", type=int, help="Of the load. Default: the first one.")
-@click.option("--big-hour-users", type=click.IntRange(1), default=10_000_000, show_default=True, help="Of big-hour.")
+@click.option(
+    "--big-hour-users", type=click.IntRange(1), default=BIG_HOUR_USERS, show_default=True, help="Of big-hour."
+)
 @click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),
@@ -96,6 +103,11 @@ def main(
     What each name measures:
       post, post-known, get, mix    CPU per request, requests/s and latency beside the peers
       shards, copies, gateways      the same for a Tally with more of these
+      latency                       of a POST at half of the top rate, from when it was to be sent
+      overload                      what becomes of 1.5 and 3 times the top rate
+      bulk                          CPU per event over gRPC, beside redis-cli --pipe
+      history                       40,000 hours: memory, and a GET of any of them
+      big-hour                      an hour with 10 million users: memory, and POST and GET; takes long
     Peers: nginx-redis (nginx + Lua + Redis), fastapi-redis, ceiling (nginx return 204).
 
     \b

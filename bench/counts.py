@@ -39,7 +39,11 @@ def parse_counts(body: str) -> Counts:
 
 def together(all_counts: list[Counts]) -> Counts:
     """Add up the numbers of several hours. Pure."""
-    return Counts(*(sum(column) for column in zip(*all_counts, strict=True)))
+    return Counts(
+        unique_users=sum(one.unique_users for one in all_counts),
+        clicks=sum(one.clicks for one in all_counts),
+        impressions=sum(one.impressions for one in all_counts),
+    )
 
 
 def complaint(before: Counts, after: Counts, *, acknowledged: int, sent: int, users_are_new: bool) -> str | None:

@@ -12,6 +12,7 @@ class Figures(NamedTuple):
         per_s: Requests that were answered a second.
         cpu_us: CPU microseconds of all the system's processes for each of them.
         p50_ms, p99_ms, p999_ms: Latency, in milliseconds.
+        others: How much of the servers' core other work took meanwhile, 0 to 1.
         failure: Why the other figures mean nothing; None if they do mean something.
     """
 
@@ -20,6 +21,7 @@ class Figures(NamedTuple):
     p50_ms: float
     p99_ms: float
     p999_ms: float
+    others: float
     failure: str | None = None
 
 
@@ -60,7 +62,7 @@ def medians(runs: Sequence[Figures]) -> Figures | None:
     good = valid(runs)
     if not good:
         return None
-    columns = [statistics.median(column) for column in zip(*(run[:5] for run in good), strict=True)]
+    columns = [statistics.median(column) for column in zip(*(run[:6] for run in good), strict=True)]
     return Figures(*columns)
 
 

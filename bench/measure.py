@@ -2,9 +2,10 @@
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
+from bench import procfs
 from bench.counts import complaint, together
 from bench.errors import WrongCounts
 from bench.figures import Figures, by_system
@@ -24,6 +25,22 @@ def next_seed() -> int:
     return next(_seeds)
 
 
+class Watch:
+    """Watches the CPU of a system, and of its core, from when it is made."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._began = self._now()
+
+    def end(self) -> tuple[float, float]:
+        """Return the CPU seconds that the system took, and the share of its core that all others took."""
+        time_s, cpu_s, busy_s = (now - then for now, then in zip(self._now(), self._began, strict=True))
+        return cpu_s, max(0.0, busy_s - cpu_s) / time_s
+
+    def _now(self) -> tuple[float, float, float]:
+        return time.monotonic(), self._system.processes.cpu_s(), procfs.busy_s(self._system.place.core)
+
+
 def measure(system: System, workload: Workload, *, hour: int, seconds: float) -> Figures:
     """Let wrk work, and hold what the system counts afterwards against what it acknowledged.
 
@@ -33,9 +50,9 @@ def measure(system: System, workload: Workload, *, hour: int, seconds: float) ->
     """
     hours = workload.hours(hour)
     before = together(system.read(hours)) if system.counts else None
-    cpu_before = system.processes.cpu_s()
+    watch = Watch(system)
     load = run_wrk(system.addresses, workload, hour=hour, seconds=seconds, seed=next_seed())
-    cpu_s = system.processes.cpu_s() - cpu_before
+    cpu_s, others = watch.end()
     system.processes.check()
     if before is not None and load.failure is None:
         time.sleep(SETTLE_S)
@@ -48,11 +65,11 @@ def measure(system: System, workload: Workload, *, hour: int, seconds: float) ->
         )
         if wrong:
             raise WrongCounts(system.title, wrong)
-    return figures_of(load, cpu_s)
+    return figures_of(load, cpu_s, others)
 
 
-def figures_of(load: Load, cpu_s: float) -> Figures:
-    """Put together what wrk saw and what the system took for it. Pure."""
+def figures_of(load: Load, cpu_s: float, others: float) -> Figures:
+    """Put together what wrk saw, what the system took for it, and what others took. Pure."""
     answered = max(1, load.answered)
     return Figures(
         per_s=load.answered / load.seconds,
@@ -60,33 +77,36 @@ def figures_of(load: Load, cpu_s: float) -> Figures:
         p50_ms=load.p50_us / 1e3,
         p99_ms=load.p99_us / 1e3,
         p999_ms=load.p999_us / 1e3,
+        others=others,
         failure=load.failure,
     )
 
 
+class Case(NamedTuple):
+    """Something that has its turn: a workload on a system, and which hour is the current one."""
+
+    system: System
+    workload: Workload
+    hour: int
+
+
 def turn_about(
-    systems: Mapping[str, System],
-    workload: Workload,
-    *,
-    hour: int,
-    rounds: int,
-    seconds: float,
-    progress: Progress,
+    cases: Mapping[str, Case], *, rounds: int, seconds: float, progress: Progress
 ) -> dict[str, list[Figures]]:
-    """Measure each system once a round, A B A B; a short run before that is not counted.
+    """Measure each case once a round, A B A B; a short run before that is not counted.
 
     Returns:
-        System -> one entry for each round.
+        Name of a case -> one entry for each round.
     """
-    for system in systems.values():
-        warm_up(system, workload, hour=hour)
+    for case in cases.values():
+        warm_up(case.system, case.workload, hour=case.hour)
     results: list[dict[str, Figures]] = []
     for number in range(1, rounds + 1):
         results.append({})
-        for name, system in systems.items():
+        for name, (system, workload, hour) in cases.items():
             found = measure(system, workload, hour=hour, seconds=seconds)
             results[-1][name] = found
-            progress.ran(seconds, f"{workload}, round {number}: {system.title} {said(found)}")
+            progress.ran(seconds, f"{name}: {workload}, round {number}: {said(found)}")
     return by_system(results)
 
 
@@ -97,13 +117,8 @@ def warm_up(system: System, workload: Workload, *, hour: int) -> None:
     time.sleep(SETTLE_S)
 
 
-def turn_about_s(systems: Sequence[str], rounds: int, seconds: float) -> float:
-    """Return the seconds of measuring that ``turn_about`` tells ``progress`` of."""
-    return len(systems) * rounds * seconds
-
-
 def said(found: Figures) -> str:
     """Say the figures of one run in a few words. Pure."""
     if found.failure:
         return f"VOID: {found.failure}"
-    return f"{found.per_s:,.0f}/s, {found.cpu_us:.1f} us CPU, p99 {found.p99_ms:.2f} ms"
+    return f"{found.per_s:,.0f}/s, {found.cpu_us:.1f} us CPU, p99 {found.p99_ms:.2f} ms, others took {found.others:.0%}"

@@ -66,6 +66,24 @@ def resident_mib(roots: Iterable[int]) -> float:
     return sum(stat.resident_pages for stat in family(roots)) * _PAGE_BYTES / 2**20
 
 
+def parse_busy_ticks(text: str, core: int) -> int:
+    """Return how many ticks a core was not idle so far, from ``/proc/stat``. Pure.
+
+    Source: proc(5): user, nice, system, idle, iowait, irq, softirq, steal. What the hypervisor took counts as busy.
+    """
+    for line in text.splitlines():
+        name, *fields = line.split()
+        if name == f"cpu{core}":
+            user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields[:8])
+            return user + nice + system + irq + softirq + steal
+    raise ValueError(f"no core {core}")
+
+
+def busy_s(core: int) -> float:
+    """Return how many seconds a core was not idle so far."""
+    return parse_busy_ticks((_PROC / "stat").read_text(), core) / _TICKS_PER_S
+
+
 def _all_stats() -> dict[int, Stat]:
     stats = {}
     for entry in _PROC.iterdir():

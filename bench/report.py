@@ -10,7 +10,7 @@ from bench.goals import number
 
 _FIGURES: Final = (
     *("system", "connections", "requests/s", "CPU us/request", "min … max", "p50 ms", "p99 ms", "p99.9 ms"),
-    "CPU, Tally : it (min … max)",
+    *("others", "CPU, Tally : it (min … max)"),
 )
 
 
@@ -86,6 +86,7 @@ def render(about: About, found: Found) -> str:
         "CPU is user and kernel time of all processes of a system, etcd and Redis among them. Ratios are of CPU per",
         "request, round by round in one run: the median, and the lowest and highest round. All systems flush to one",
         "disk before they answer. What a system acknowledged was held against what it counts after every run.",
+        "Others: how much of the servers' core was taken by other work, systems that wait for their turn among it.",
         "",
         "## Goals",
         "",
@@ -129,7 +130,7 @@ def figures_row(title: str, connections: int, runs: Sequence[Figures], tally: Se
     """
     middle = medians(runs)
     if middle is None:
-        return [title, str(connections), f"VOID: {runs[0].failure}", *[""] * 6]
+        return [title, str(connections), f"VOID: {runs[0].failure}", *[""] * 7]
     cpu = Spread.of([run.cpu_us for run in valid(runs)])
     ratio = cpu_ratio(tally, runs) if tally else None
     void = len(runs) - len(valid(runs))
@@ -140,6 +141,7 @@ def figures_row(title: str, connections: int, runs: Sequence[Figures], tally: Se
         f"{middle.cpu_us:.1f}",
         f"{cpu.low:.1f} … {cpu.high:.1f}",
         *(number(value) for value in middle[2:5]),
+        f"{middle.others:.0%}",
         ratio_text(ratio),
     ]
 

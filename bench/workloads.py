@@ -33,8 +33,8 @@ class Workload:
     connections: int = 64
 
     def hours(self, current: int) -> list[int]:
-        """Return the hours that it touches when the current one is ``current``."""
-        past = range(1, self.past_hours + 1) if self.past_share else ()
+        """Return the hours in which its POSTs are counted when the current one is ``current``."""
+        past = range(1, self.past_hours + 1) if self.past_share and self.post_share else ()
         return [current, *(current - number * self.past_step_h for number in past)]
 
     def at(self, connections: int) -> "Workload":
@@ -47,6 +47,9 @@ class Workload:
 
 POST: Final = Workload(name="post", title="POST current hour, new users", post_share=1.0, users=0)
 POST_KNOWN: Final = Workload(name="post-known", title=f"POST current hour, {KNOWN_USERS} users", post_share=1.0)
+GET_PAST: Final = Workload(
+    name="get-past", title="GET any hour of 40,000", post_share=0.0, past_share=1.0, past_hours=40_000, past_step_h=1
+)
 GET: Final = Workload(name="get", title="GET current hour", post_share=0.0)
 MIX: Final = Workload(
     name="mix", title="half POST, half GET, 5 % of each for the past", post_share=0.5, users=0, past_share=0.05

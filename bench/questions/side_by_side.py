@@ -6,7 +6,7 @@ from typing import Final
 
 from bench.bench import Bench
 from bench.figures import cpu_ratio, medians
-from bench.measure import turn_about, turn_about_s
+from bench.measure import Case, turn_about
 from bench.peers.ceiling import Ceiling
 from bench.peers.fastapi_redis import FastApiRedis
 from bench.peers.nginx_redis import NginxRedis
@@ -41,7 +41,7 @@ def runs_of(settings: Settings) -> Iterator[tuple[Workload, list[str]]]:
 
 
 def _cost_s(settings: Settings) -> float:
-    return sum(turn_about_s(systems, settings.rounds, settings.seconds) for _, systems in runs_of(settings))
+    return settings.rounds * settings.seconds * sum(len(systems) for _, systems in runs_of(settings))
 
 
 def _ask(bench: Bench) -> Found:
@@ -51,10 +51,9 @@ def _ask(bench: Bench) -> Found:
         systems = {name: stack.enter_context(kind(bench.place(name))) for name, kind in kinds.items()}
         sections = {workload.name: figures_section(workload.title) for workload in _WORKLOADS}
         for workload, names in runs_of(settings):
+            hour = bench.new_hour()
             runs = turn_about(
-                {name: systems[name] for name in names},
-                workload,
-                hour=bench.new_hour(),
+                {name: Case(systems[name], workload, hour) for name in names},
                 rounds=settings.rounds,
                 seconds=settings.seconds,
                 progress=bench.progress,

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from bench.bench import Bench
 from bench.figures import cpu_ratio
-from bench.measure import turn_about, turn_about_s
+from bench.measure import Case, turn_about
 from bench.peers.tally import Tally
 from bench.questions.question import Question
 from bench.report import Found, figures_row, figures_section, ratio_text
@@ -48,7 +48,7 @@ def _workloads(settings: Settings) -> tuple[Workload, ...]:
 def _cost_s(settings: Settings) -> float:
     if settings.only.isdisjoint(_NAMES):
         return 0.0
-    return len(_workloads(settings)) * turn_about_s(list(_variants(settings)), settings.rounds, settings.seconds)
+    return len(_workloads(settings)) * len(_variants(settings)) * settings.rounds * settings.seconds
 
 
 def _ask(bench: Bench) -> Found:
@@ -61,10 +61,9 @@ def _ask(bench: Bench) -> Found:
         for workload in _workloads(settings):
             section = figures_section(f"Shards, copies, gateways: {workload.title}")
             section.header = [*section.header[:-1], "CPU, it : 1 shard (min … max)"]
+            hour = bench.new_hour()
             runs = turn_about(
-                clusters,
-                workload,
-                hour=bench.new_hour(),
+                {name: Case(cluster, workload, hour) for name, cluster in clusters.items()},
                 rounds=settings.rounds,
                 seconds=settings.seconds,
                 progress=bench.progress,
