@@ -131,7 +131,8 @@ def main(
         load_core=load,
         big_hour_users=big_hour_users,
     )
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         check_programs()
         prepare_environment()
@@ -187,7 +188,7 @@ def _write(found: Found, directory: Path | None) -> None:
     click.echo(f"written to {directory / name}.md", err=True)
 
 
-def _on_sigterm(_number: int, _frame: FrameType | None) -> NoReturn:
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 

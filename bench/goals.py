@@ -30,9 +30,9 @@ class Goal:
 
 GOALS: Final = (
     Goal("post/nginx-redis/64", "POST, CPU per request: Tally / nginx + Lua + Redis", 1.0),
-    Goal("post/nginx-redis/256", "the same at 256 connections", 0.7),
+    Goal("post/nginx-redis/256", "POST at 256 connections, the same", 0.7),
     Goal("get/nginx-redis/64", "GET, CPU per request: Tally / nginx + Lua + Redis", 0.75),
-    Goal("get/nginx-redis/256", "the same at 256 connections", 0.6),
+    Goal("get/nginx-redis/256", "GET at 256 connections, the same", 0.6),
     Goal("post/fastapi-redis/64", "POST, CPU per request: Tally / FastAPI + Redis", 0.15),
     Goal("get/fastapi-redis/64", "GET, CPU per request: Tally / FastAPI + Redis", 0.15),
     Goal("bulk", "bulk over gRPC, CPU per event: Tally / redis-cli --pipe", 1.0),
@@ -58,7 +58,7 @@ def verdict(goal: Goal, measured: Spread | None) -> str:
     value, limit = measured.median, goal.limit
     if value >= limit if goal.at_least else value <= limit:
         return "met"
-    return f"missed by {abs(value / limit - 1):.0%}"
+    return f"missed by {100 * abs(value / limit - 1):,.0f} %"
 
 
 def rows(measured: Mapping[str, Spread]) -> list[tuple[str, str, str, str, str]]:

@@ -1,5 +1,6 @@
 """The report: Markdown of what was found. Pure."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -8,6 +9,7 @@ from bench import goals
 from bench.figures import Figures, Spread, cpu_ratio, medians, valid
 from bench.goals import number
 
+_WIDTH: Final = 120
 _FIGURES: Final = (
     *("system", "connections", "requests/s", "CPU us/request", "min … max", "p50 ms", "p99 ms", "p99.9 ms"),
     *("others", "CPU, Tally : it (min … max)"),
@@ -79,14 +81,14 @@ def render(about: About, found: Found) -> str:
     head = [
         f"# Benchmarks of {about.date}",
         "",
-        f"- Tally at commit {about.commit}; {versions}",
+        *textwrap.wrap(f"- Tally at commit {about.commit}; {versions}", _WIDTH, subsequent_indent="  "),
         f"- {about.machine}",
         f"- to repeat it: `{about.command}`",
         "",
         "CPU is user and kernel time of all processes of a system, etcd and Redis among them. Ratios are of CPU per",
         "request, round by round in one run: the median, and the lowest and highest round. All systems flush to one",
         "disk before they answer. What a system acknowledged was held against what it counts after every run.",
-        "Others: how much of the servers' core was taken by other work, systems that wait for their turn among it.",
+        "Others: how much of the servers' core was taken by other work, the kernel's for their flushes among it.",
         "",
         "## Goals",
         "",
@@ -102,7 +104,7 @@ def render(about: About, found: Found) -> str:
 
 def section_lines(section: Section) -> list[str]:
     """Return the lines of one section."""
-    notes = [line for note in section.notes for line in ("", note)]
+    notes = [line for note in section.notes for line in ("", *textwrap.wrap(note, _WIDTH))]
     return [f"## {section.title}", "", *table(section.header, section.rows), *notes]
 
 
