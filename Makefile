@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PROTOS := protos/tally/v1/analytics.proto protos/tally/internal/v1/node.proto
 
-.PHONY: help run test faults soak unit lint types walls proto proto-check lock clean check
+.PHONY: help run test faults soak bench bench-all unit lint types walls proto proto-check lock clean check
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -23,6 +23,12 @@ faults: $(VENV)/.installed-dev ## Run every row of the fault matrix, the long on
 
 soak: $(VENV)/.installed-dev ## Let all kinds of faults, joins, drains and restarts happen at random: make soak MINUTES=60
 	$(BIN)/python -m pytest tests/faults/test_soak.py --minutes $(MINUTES) --timeout 0 --capture no
+
+bench: $(VENV)/.installed ## Measure Tally beside nginx + Lua + Redis and FastAPI + Redis. About 10 minutes; says what it needs.
+	@$(BIN)/python -m bench $(BENCH)
+
+bench-all: $(VENV)/.installed ## Measure everything, a big hour too. More than an hour.
+	@$(BIN)/python -m bench --all $(BENCH)
 
 unit: $(VENV)/.installed-dev ## Run the tests that need no process, socket or disk.
 	$(BIN)/python -m pytest tests/unit

@@ -1,0 +1,1 @@
+"""One question a file: each measures something and says what it found."""
