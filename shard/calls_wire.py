@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from protos.tally.internal.v1 import node_pb2
-from shard.replica.words import Answer, Confirm, Forward, Heads, Message, Verdict
+from shard.replica.words import Answer, Confirm, Forward, Heads, Message, Op, Verdict
 from shard.replica_wire import op_from_wire, op_to_wire
 
 INCARNATION_BYTES: Final = 16
 MESSAGE_BYTES: Final = 2 * 2**20  # About: what goes beyond it goes into the next message.
+
+NO_OP: Final = Op()
 
 _VERDICTS: Final = {
     Verdict.OK: node_pb2.VERDICT_OK,
@@ -86,4 +88,5 @@ def answer_of(wire: node_pb2.CopyAnswer) -> Answer | None:
     verdict = _VERDICTS_BACK.get(wire.verdict)
     if verdict is None:
         return None
-    return Answer(verdict, wire.epoch, wire.incarnation.hex(), op_from_wire(wire.head))
+    head = op_from_wire(wire.head) if wire.HasField("head") else NO_OP
+    return Answer(verdict, wire.epoch, wire.incarnation.hex(), head)

@@ -435,7 +435,7 @@ class Term:
         self._changes[shard] = (change, peer.incarnation)
 
     def _required(self) -> dict[str, _Peer]:
-        return {**self._members, **self._asked}
+        return {**self._members, **self._asked} if self._asked else self._members
 
     def _peer(self, shard: str) -> _Peer | None:
         return self._members.get(shard) or self._asked.get(shard) or self._joiners.get(shard)
