@@ -62,6 +62,7 @@ class _Connection:
         self.socket.setblocking(False)
         self.stage = 0
         self.due = 0.0
+        self.sent = 0.0
         self.busy = False
         self.received = b""
 
@@ -121,7 +122,7 @@ class OpenLoop:
         while self._waiting and self._idle:
             connection = self._idle.pop()
             connection.stage, connection.due = self._waiting.popleft()
-            connection.busy, connection.received = True, b""
+            connection.busy, connection.received, connection.sent = True, b"", now
             try:
                 connection.socket.send(self._request())  # So few bytes always fit.
             except OSError:
@@ -151,7 +152,7 @@ class OpenLoop:
         if answer is None or not connection.busy:
             return
         how = {204: GOOD, 503: REFUSED}.get(answer.status, FAILED)
-        self._schedule.ended(connection.stage, connection.due, now, how)
+        self._schedule.ended(connection.stage, connection.due, connection.sent, now, how)
         connection.busy = False
         if answer.closes:
             self._broken(connection, now)
@@ -161,7 +162,7 @@ class OpenLoop:
     def _broken(self, connection: _Connection, now: float) -> None:
         """Open another one in its place."""
         if connection.busy:
-            self._schedule.ended(connection.stage, connection.due, now, FAILED)
+            self._schedule.ended(connection.stage, connection.due, connection.sent, now, FAILED)
         elif connection in self._idle:
             self._idle.remove(connection)
         self._poll.unregister(connection.socket)
@@ -172,7 +173,7 @@ class OpenLoop:
     def _give_up(self, now: float) -> None:
         for connection in self._all.values():
             if connection.busy:
-                self._schedule.ended(connection.stage, connection.due, now, FAILED)
+                self._schedule.ended(connection.stage, connection.due, connection.sent, now, FAILED)
             connection.socket.close()
         for stage, _ in self._waiting:
             self._schedule.unsent(stage)

@@ -9,6 +9,7 @@ from bench.counts import complaint, together
 from bench.errors import WrongCounts
 from bench.load import open_loop
 from bench.load.schedule import Stage, StageOutcome
+from bench.measure import Watch
 from bench.peers.system import System
 
 _WATCH_S: Final = 0.5
@@ -22,11 +23,13 @@ class OpenRun(NamedTuple):
         outcomes: Of each stage.
         memory_before_mib: Of all the system's processes.
         memory_peak_mib: The same, at its highest.
+        others: How much of the servers' core other work took meanwhile, 0 to 1.
     """
 
     outcomes: list[StageOutcome]
     memory_before_mib: float
     memory_peak_mib: float
+    others: float
 
 
 def run_open_loop(system: System, stages: Sequence[Stage], *, hour: int, seed: int, connections: int) -> OpenRun:
@@ -38,6 +41,7 @@ def run_open_loop(system: System, stages: Sequence[Stage], *, hour: int, seed: i
     """
     before = together(system.read([hour]))
     memory_before = peak = system.processes.resident_mib()
+    watch = Watch(system)
     process = open_loop.start(system.addresses[0], hour=hour, seed=seed, connections=connections, stages=stages)
     lasts_s = sum(stage.seconds for stage in stages)
     try:
@@ -49,6 +53,7 @@ def run_open_loop(system: System, stages: Sequence[Stage], *, hour: int, seed: i
     except BaseException:
         _end(process)
         raise
+    _, others = watch.end()
     system.processes.check()
     time.sleep(_SETTLE_S)
     wrong = complaint(
@@ -60,7 +65,7 @@ def run_open_loop(system: System, stages: Sequence[Stage], *, hour: int, seed: i
     )
     if wrong:
         raise WrongCounts(system.title, wrong)
-    return OpenRun(outcomes, memory_before, peak)
+    return OpenRun(outcomes, memory_before, peak, others)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

@@ -31,8 +31,8 @@ _CALM_SHARE: Final = 0.5
 _WELL_SHARE: Final = 0.99
 _WELL_P99_MS: Final = 100.0
 _HEADER: Final = (
-    *("offered", "rate/s", "goodput/s", "of top rate", "good p50 ms", "good p99 ms", "503s", "503 p99 ms", "failed"),
-    *("unsent", "generator late, p99 ms"),
+    *("offered", "rate/s", "goodput/s", "of top rate", "good p50 ms", "good p99 ms", "503s", "503 p99 ms", "from send"),
+    *("failed", "unsent", "generator late, p99 ms"),
 )
 
 
@@ -75,7 +75,8 @@ def found_in(run: OpenRun, stages: Sequence[Stage], top: float) -> Found:
         f"Top rate: {top:,.0f} POSTs a second of {_TOP_CONNECTIONS} clients in a closed loop. {_CONNECTIONS} clients; "
         f"the gateway lets {_QUEUE_EVENTS} events wait. Memory of all processes: {run.memory_before_mib:.0f} MiB "
         f"before, {run.memory_peak_mib:.0f} MiB at most. As before (99 % good, p99 within {_WELL_P99_MS:.0f} ms) after "
-        f"{_after(recovery)} at {_TIMES[0]:g} times, {_after(again)} at {_TIMES[1]:g} times the top rate."
+        f"{_after(recovery)} at {_TIMES[0]:g} times, {_after(again)} at {_TIMES[1]:g} times the top rate. Others took "
+        f"{run.others:.0%} of the servers' core."
     )
     grown = run.memory_peak_mib - run.memory_before_mib
     measured = {
@@ -103,7 +104,8 @@ def _row(stage: Stage, outcome: StageOutcome, top: float) -> list[str]:
         *(f"{stage.per_s / top:g} x for {stage.seconds:.0f} s", f"{stage.per_s:,.0f}"),
         *(f"{outcome.goodput_per_s:,.0f}", f"{outcome.goodput_per_s / top:.2f}"),
         *(number(outcome.p50_ms), number(outcome.p99_ms)),
-        *(str(outcome.refused), number(outcome.refusal_p99_ms) if outcome.refused else ""),
+        str(outcome.refused),
+        *(number(ms) if outcome.refused else "" for ms in (outcome.refusal_p99_ms, outcome.refusal_sent_p99_ms)),
         *(str(outcome.failed), str(outcome.unsent), number(outcome.lag_p99_ms)),
     ]
 
