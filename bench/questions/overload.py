@@ -22,6 +22,7 @@ _NAMES: Final = ("overload",)
 _QUEUE_EVENTS: Final = 1000
 _FLAGS: Final = ("--queue-events", str(_QUEUE_EVENTS), "--slot-queue-events", str(_QUEUE_EVENTS))
 _CONNECTIONS: Final = 3000
+_PATIENCE_S: Final = 1.0
 _TOP_CONNECTIONS: Final = 256
 _TIMES: Final = (1.5, 3.0)
 _OVERLOAD_S: Final = 10.0
@@ -56,7 +57,9 @@ def _ask(bench: Bench) -> Found:
         hour = bench.new_hour()
         top = top_rate(bench, tally, hour, connections=_TOP_CONNECTIONS)
         stages = _stages(top)
-        run = run_open_loop(tally, stages, hour=hour, seed=next_seed(), connections=_CONNECTIONS)
+        run = run_open_loop(
+            tally, stages, hour=hour, seed=next_seed(), connections=_CONNECTIONS, patience_s=_PATIENCE_S
+        )
         bench.progress.ran(
             sum(stage.seconds for stage in stages), f"overload: goodput {_goodputs(run)} of {top:,.0f}/s"
         )
@@ -72,7 +75,8 @@ def found_in(run: OpenRun, stages: Sequence[Stage], top: float) -> Found:
     recovery = recovered(after.seconds)
     again = recovered(run.outcomes[4].seconds)
     section.notes.append(
-        f"Top rate: {top:,.0f} POSTs a second of {_TOP_CONNECTIONS} clients in a closed loop. {_CONNECTIONS} clients; "
+        f"Top rate: {top:,.0f} POSTs a second of {_TOP_CONNECTIONS} clients in a closed loop. {_CONNECTIONS} clients, "
+        f"and who finds none of them free for {_PATIENCE_S:.0f} s gives up (unsent); "
         f"the gateway lets {_QUEUE_EVENTS} events wait. Memory of all processes: {run.memory_before_mib:.0f} MiB "
         f"before, {run.memory_peak_mib:.0f} MiB at most. As before (99 % good, p99 within {_WELL_P99_MS:.0f} ms) after "
         f"{_after(recovery)} at {_TIMES[0]:g} times, {_after(again)} at {_TIMES[1]:g} times the top rate. Others took "
