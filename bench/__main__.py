@@ -69,7 +69,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--only", type=_Names(_NAMES), metavar="NAME,...", help=f"Measure only these: {', '.join(_NAMES)}.")
 @click.option("--peers", type=_Names(tuple(PEERS)), metavar="NAME,...", help=f"Only beside these: {', '.join(PEERS)}.")
 @click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True, help="Turns of each system.")
-@click.option("--seconds", type=click.IntRange(1, 600), default=4, show_default=True, help="Of each turn.")
+@click.option("--seconds", type=click.IntRange(1, 600), default=3, show_default=True, help="Of each turn.")
 @click.option("--connections", type=_Numbers(), metavar="N,...", help="Default: 64,256; with --all 16,64,256.")
 @click.option("--server-core", type=int, help="Of the systems under test. Default: the last one.")
 @click.option("--load-core", type=int, help="Of the load. Default: the first one.")

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +20,6 @@ from bench.counts import HOUR_MS
 from bench.errors import LoadFailed
 from bench.load.answers import whole_answer
 from bench.load.schedule import FAILED, GOOD, REFUSED, Schedule, Second, Stage, StageOutcome
-from tally.address import Address
 from tally.command.machine.children import before_exec
 from tally.limits import raise_file_limit
 
@@ -42,6 +40,7 @@ class Spec(NamedTuple):
         hour: Of all events.
         seed: New users are named after it.
         connections: How many requests can be under way at a time.
+        patience_s: A request that found no connection for so long is never sent.
         stages: The rates.
     """
 
@@ -50,6 +49,7 @@ class Spec(NamedTuple):
     hour: int
     seed: int
     connections: int
+    patience_s: float
     stages: list[Stage]
 
 
@@ -62,6 +62,7 @@ class _Connection:
         self.socket.setblocking(False)
         self.stage = 0
         self.due = 0.0
+        self.sent = 0.0
         self.busy = False
         self.received = b""
 
@@ -118,10 +119,12 @@ class OpenLoop:
                 schedule.unsent(stage)
 
     def _send(self, now: float) -> None:
+        while self._waiting and now - self._waiting[0][1] > self._spec.patience_s:
+            self._schedule.unsent(self._waiting.popleft()[0])
         while self._waiting and self._idle:
             connection = self._idle.pop()
             connection.stage, connection.due = self._waiting.popleft()
-            connection.busy, connection.received = True, b""
+            connection.busy, connection.received, connection.sent = True, b"", now
             try:
                 connection.socket.send(self._request())  # So few bytes always fit.
             except OSError:
@@ -151,7 +154,7 @@ class OpenLoop:
         if answer is None or not connection.busy:
             return
         how = {204: GOOD, 503: REFUSED}.get(answer.status, FAILED)
-        self._schedule.ended(connection.stage, connection.due, now, how)
+        self._schedule.ended(connection.stage, connection.due, connection.sent, now, how)
         connection.busy = False
         if answer.closes:
             self._broken(connection, now)
@@ -161,7 +164,7 @@ class OpenLoop:
     def _broken(self, connection: _Connection, now: float) -> None:
         """Open another one in its place."""
         if connection.busy:
-            self._schedule.ended(connection.stage, connection.due, now, FAILED)
+            self._schedule.ended(connection.stage, connection.due, connection.sent, now, FAILED)
         elif connection in self._idle:
             self._idle.remove(connection)
         self._poll.unregister(connection.socket)
@@ -172,7 +175,7 @@ class OpenLoop:
     def _give_up(self, now: float) -> None:
         for connection in self._all.values():
             if connection.busy:
-                self._schedule.ended(connection.stage, connection.due, now, FAILED)
+                self._schedule.ended(connection.stage, connection.due, connection.sent, now, FAILED)
             connection.socket.close()
         for stage, _ in self._waiting:
             self._schedule.unsent(stage)
@@ -183,11 +186,8 @@ def command(spec: Spec) -> list[str]:
     return [sys.executable, "-m", "bench.load.open_loop", json.dumps(spec._asdict())]
 
 
-def start(
-    address: Address, *, hour: int, seed: int, connections: int, stages: Sequence[Stage]
-) -> "subprocess.Popen[str]":
+def start(spec: Spec) -> "subprocess.Popen[str]":
     """Start that process; ``outcomes_of`` waits for it."""
-    spec = Spec(address.host, address.port, hour, seed, connections, list(stages))
     return subprocess.Popen(
         command(spec),
         cwd=_ROOT,

@@ -1,5 +1,6 @@
 """One run of the open loop on a system: its memory is watched, its counts are held against what it acknowledged."""
 
+import math
 import subprocess
 import time
 from collections.abc import Sequence
@@ -8,7 +9,9 @@ from typing import Final, NamedTuple
 from bench.counts import complaint, together
 from bench.errors import WrongCounts
 from bench.load import open_loop
+from bench.load.open_loop import Spec
 from bench.load.schedule import Stage, StageOutcome
+from bench.measure import Watch
 from bench.peers.system import System
 
 _WATCH_S: Final = 0.5
@@ -22,15 +25,27 @@ class OpenRun(NamedTuple):
         outcomes: Of each stage.
         memory_before_mib: Of all the system's processes.
         memory_peak_mib: The same, at its highest.
+        others: How much of the servers' core other work took meanwhile, 0 to 1.
     """
 
     outcomes: list[StageOutcome]
     memory_before_mib: float
     memory_peak_mib: float
+    others: float
 
 
-def run_open_loop(system: System, stages: Sequence[Stage], *, hour: int, seed: int, connections: int) -> OpenRun:
+def run_open_loop(
+    system: System, stages: Sequence[Stage], *, hour: int, seed: int, connections: int, patience_s: float = math.inf
+) -> OpenRun:
     """Send POSTs of new users at the rates of ``stages``.
+
+    Args:
+        system: Whom to ask.
+        stages: One after another.
+        hour: Of all events.
+        seed: New users are named after it.
+        connections: How many requests can be under way at a time.
+        patience_s: A request that found no connection for so long is never sent.
 
     Raises:
         WrongCounts: An acknowledged event is not counted, or one that never left is.
@@ -38,7 +53,9 @@ def run_open_loop(system: System, stages: Sequence[Stage], *, hour: int, seed: i
     """
     before = together(system.read([hour]))
     memory_before = peak = system.processes.resident_mib()
-    process = open_loop.start(system.addresses[0], hour=hour, seed=seed, connections=connections, stages=stages)
+    watch = Watch(system)
+    host, port = system.addresses[0]
+    process = open_loop.start(Spec(host, port, hour, seed, connections, patience_s, list(stages)))
     lasts_s = sum(stage.seconds for stage in stages)
     try:
         end = time.monotonic() + lasts_s
@@ -49,6 +66,7 @@ def run_open_loop(system: System, stages: Sequence[Stage], *, hour: int, seed: i
     except BaseException:
         _end(process)
         raise
+    _, others = watch.end()
     system.processes.check()
     time.sleep(_SETTLE_S)
     wrong = complaint(
@@ -60,7 +78,7 @@ def run_open_loop(system: System, stages: Sequence[Stage], *, hour: int, seed: i
     )
     if wrong:
         raise WrongCounts(system.title, wrong)
-    return OpenRun(outcomes, memory_before, peak)
+    return OpenRun(outcomes, memory_before, peak, others)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

@@ -47,6 +47,7 @@ class StageOutcome(NamedTuple):
         goodput_per_s: Good answers that came while the stage lasted, a second.
         p50_ms, p99_ms, p999_ms: Of good answers.
         refusal_p99_ms: Of refusals.
+        refusal_sent_p99_ms: Of refusals, but from when the request left. Much less, if there were too few connections.
         lag_p99_ms: From when a request was to leave to when it left. Large, if there was no connection for it.
         seconds: The same for each second.
     """
@@ -61,6 +62,7 @@ class StageOutcome(NamedTuple):
     p99_ms: float
     p999_ms: float
     refusal_p99_ms: float
+    refusal_sent_p99_ms: float
     lag_p99_ms: float
     seconds: list[Second]
 
@@ -75,6 +77,7 @@ class _Notes:
     took: dict[str, "array[float]"] = field(
         default_factory=lambda: {how: array("d") for how in (GOOD, REFUSED, FAILED)}
     )
+    refusals_sent: "array[float]" = field(default_factory=lambda: array("d"))
     lags: "array[float]" = field(default_factory=lambda: array("d"))
     due_in: dict[int, int] = field(default_factory=dict)
     good_in: dict[int, "array[float]"] = field(default_factory=dict)
@@ -117,9 +120,11 @@ class Schedule:
         """Note that a request left."""
         self._notes[stage].lags.append(now - due)
 
-    def ended(self, stage: int, due: float, now: float, how: str) -> None:
-        """Note how a request that left ended."""
+    def ended(self, stage: int, due: float, sent: float, now: float, how: str) -> None:
+        """Note how a request that left at ``sent`` ended."""
         notes = self._notes[stage]
+        if how == REFUSED:
+            notes.refusals_sent.append(now - sent)
         notes.took[how].append(now - due)
         if how == GOOD:
             notes.good_in.setdefault(int(due), array("d")).append(now - due)
@@ -150,6 +155,7 @@ def _outcome(notes: _Notes, stage: Stage) -> StageOutcome:
         p99_ms=1e3 * percentile(good, 0.99),
         p999_ms=1e3 * percentile(good, 0.999),
         refusal_p99_ms=1e3 * percentile(refused, 0.99),
+        refusal_sent_p99_ms=1e3 * percentile(sorted(notes.refusals_sent), 0.99),
         lag_p99_ms=1e3 * percentile(sorted(notes.lags), 0.99),
         seconds=seconds,
     )

@@ -9,8 +9,8 @@ from typing import Final
 from bench.bench import Bench
 from bench.figures import Spread
 from bench.goals import number
-from bench.load.open_run import run_open_loop
-from bench.load.schedule import Stage, StageOutcome
+from bench.load.open_run import OpenRun, run_open_loop
+from bench.load.schedule import Stage
 from bench.measure import measure, next_seed, said, warm_up
 from bench.peers.system import System
 from bench.peers.tally import Tally
@@ -25,7 +25,7 @@ _CONNECTIONS: Final = 256
 _SHARE: Final = 0.5
 _HEADER: Final = (
     *("system", "top rate/s", "rate/s", "p50 ms", "p99 ms", "min … max", "p99.9 ms"),
-    *("not answered well", "generator late, p99 ms"),
+    *("not answered well", "generator late, p99 ms", "others"),
 )
 
 
@@ -52,16 +52,16 @@ def _ask(bench: Bench) -> Found:
         systems = {name: stack.enter_context(kind(bench.place(name))) for name, kind in _systems(settings).items()}
         hour = bench.new_hour()
         tops = {name: top_rate(bench, system, hour) for name, system in systems.items()}
-        runs: dict[str, list[StageOutcome]] = {name: [] for name in systems}
+        runs: dict[str, list[OpenRun]] = {name: [] for name in systems}
         for _ in range(settings.rounds):
             for name, system in systems.items():
                 stage = Stage(max(1.0, _SHARE * tops[name]), settings.seconds)
                 run = run_open_loop(system, [stage], hour=hour, seed=next_seed(), connections=_CONNECTIONS)
-                runs[name] += run.outcomes
+                runs[name].append(run)
                 line = f"{_SHARE:.0%} of the top rate: {system.title} p99 {run.outcomes[0].p99_ms:.2f} ms"
                 bench.progress.ran(settings.seconds, line)
     section.rows += [_row(systems[name].title, tops[name], of) for name, of in runs.items()]
-    found.measured["latency/p99"] = Spread.of([outcome.p99_ms for outcome in runs[Tally.name]])
+    found.measured["latency/p99"] = Spread.of([run.outcomes[0].p99_ms for run in runs[Tally.name]])
     return found
 
 
@@ -74,13 +74,15 @@ def top_rate(bench: Bench, system: System, hour: int, *, connections: int = POST
     return found.per_s
 
 
-def _row(title: str, top: float, runs: list[StageOutcome]) -> list[str]:
-    columns = zip(*((run.p50_ms, run.p99_ms, run.p999_ms, run.lag_p99_ms) for run in runs), strict=True)
+def _row(title: str, top: float, runs: list[OpenRun]) -> list[str]:
+    stages = [run.outcomes[0] for run in runs]
+    columns = zip(*((one.p50_ms, one.p99_ms, one.p999_ms, one.lag_p99_ms) for one in stages), strict=True)
     p50, p99, p999, late = (Spread.of(column) for column in columns)
-    bad = sum(run.due - run.good for run in runs)
+    bad = sum(one.due - one.good for one in stages)
     return [
         *(title, f"{top:,.0f}", f"{_SHARE * top:,.0f}", number(p50.median), number(p99.median)),
         *(f"{number(p99.low)} … {number(p99.high)}", number(p999.median), str(bad), number(late.median)),
+        f"{Spread.of([run.others for run in runs]).median:.0%}",
     ]
 
 

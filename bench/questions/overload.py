@@ -22,6 +22,7 @@ _NAMES: Final = ("overload",)
 _QUEUE_EVENTS: Final = 1000
 _FLAGS: Final = ("--queue-events", str(_QUEUE_EVENTS), "--slot-queue-events", str(_QUEUE_EVENTS))
 _CONNECTIONS: Final = 3000
+_PATIENCE_S: Final = 1.0
 _TOP_CONNECTIONS: Final = 256
 _TIMES: Final = (1.5, 3.0)
 _OVERLOAD_S: Final = 10.0
@@ -31,8 +32,8 @@ _CALM_SHARE: Final = 0.5
 _WELL_SHARE: Final = 0.99
 _WELL_P99_MS: Final = 100.0
 _HEADER: Final = (
-    *("offered", "rate/s", "goodput/s", "of top rate", "good p50 ms", "good p99 ms", "503s", "503 p99 ms", "failed"),
-    *("unsent", "generator late, p99 ms"),
+    *("offered", "rate/s", "goodput/s", "of top rate", "good p50 ms", "good p99 ms", "503s", "503 p99 ms", "from send"),
+    *("failed", "unsent", "generator late, p99 ms"),
 )
 
 
@@ -56,7 +57,9 @@ def _ask(bench: Bench) -> Found:
         hour = bench.new_hour()
         top = top_rate(bench, tally, hour, connections=_TOP_CONNECTIONS)
         stages = _stages(top)
-        run = run_open_loop(tally, stages, hour=hour, seed=next_seed(), connections=_CONNECTIONS)
+        run = run_open_loop(
+            tally, stages, hour=hour, seed=next_seed(), connections=_CONNECTIONS, patience_s=_PATIENCE_S
+        )
         bench.progress.ran(
             sum(stage.seconds for stage in stages), f"overload: goodput {_goodputs(run)} of {top:,.0f}/s"
         )
@@ -72,10 +75,12 @@ def found_in(run: OpenRun, stages: Sequence[Stage], top: float) -> Found:
     recovery = recovered(after.seconds)
     again = recovered(run.outcomes[4].seconds)
     section.notes.append(
-        f"Top rate: {top:,.0f} POSTs a second of {_TOP_CONNECTIONS} clients in a closed loop. {_CONNECTIONS} clients; "
+        f"Top rate: {top:,.0f} POSTs a second of {_TOP_CONNECTIONS} clients in a closed loop. {_CONNECTIONS} clients, "
+        f"and who finds none of them free for {_PATIENCE_S:.0f} s gives up (unsent); "
         f"the gateway lets {_QUEUE_EVENTS} events wait. Memory of all processes: {run.memory_before_mib:.0f} MiB "
         f"before, {run.memory_peak_mib:.0f} MiB at most. As before (99 % good, p99 within {_WELL_P99_MS:.0f} ms) after "
-        f"{_after(recovery)} at {_TIMES[0]:g} times, {_after(again)} at {_TIMES[1]:g} times the top rate."
+        f"{_after(recovery)} at {_TIMES[0]:g} times, {_after(again)} at {_TIMES[1]:g} times the top rate. Others took "
+        f"{run.others:.0%} of the servers' core."
     )
     grown = run.memory_peak_mib - run.memory_before_mib
     measured = {
@@ -103,7 +108,8 @@ def _row(stage: Stage, outcome: StageOutcome, top: float) -> list[str]:
         *(f"{stage.per_s / top:g} x for {stage.seconds:.0f} s", f"{stage.per_s:,.0f}"),
         *(f"{outcome.goodput_per_s:,.0f}", f"{outcome.goodput_per_s / top:.2f}"),
         *(number(outcome.p50_ms), number(outcome.p99_ms)),
-        *(str(outcome.refused), number(outcome.refusal_p99_ms) if outcome.refused else ""),
+        str(outcome.refused),
+        *(number(ms) if outcome.refused else "" for ms in (outcome.refusal_p99_ms, outcome.refusal_sent_p99_ms)),
         *(str(outcome.failed), str(outcome.unsent), number(outcome.lag_p99_ms)),
     ]
 

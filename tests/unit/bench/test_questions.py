@@ -72,6 +72,7 @@ def outcome(*, goodput: float = 100.0, refused: int = 0, refusal_ms: float = 0.0
         p99_ms=2.0,
         p999_ms=3.0,
         refusal_p99_ms=refusal_ms,
+        refusal_sent_p99_ms=refusal_ms,
         lag_p99_ms=0.1,
         seconds=[Second(100, 10, 5.0), Second(100, 100 if well else 10, 5.0)],
     )
@@ -86,7 +87,7 @@ def test_overload_is_judged_by_the_stage_after_which_it_has_to_recover() -> None
         outcome(goodput=5),
         outcome(well=False),
     ]
-    found = overload.found_in(OpenRun(outcomes, 100.0, 130.0), stages, 100.0)
+    found = overload.found_in(OpenRun(outcomes, 100.0, 130.0, 0.02), stages, 100.0)
     assert {name: spread.median for name, spread in found.measured.items()} == {
         "overload/goodput": 0.8,
         "overload/refusal": 12,
@@ -100,7 +101,7 @@ def test_overload_is_judged_by_the_stage_after_which_it_has_to_recover() -> None
 
 def test_refusals_are_not_judged_where_there_were_none() -> None:
     stages = [Stage(50, 1)] * 5
-    found = overload.found_in(OpenRun([outcome()] * 5, 100.0, 100.0), stages, 100.0)
+    found = overload.found_in(OpenRun([outcome()] * 5, 100.0, 100.0, 0.02), stages, 100.0)
     assert "overload/refusal" not in found.measured
 
 

@@ -22,7 +22,7 @@ def test_time_counts_from_when_a_request_was_to_leave() -> None:
     schedule = Schedule([Stage(10, 1)])
     for stage, due in taken(schedule):
         schedule.left(stage, due, 1.0)
-        schedule.ended(stage, due, 1.0, GOOD)
+        schedule.ended(stage, due, 1.0, 1.0, GOOD)
     (outcome,) = schedule.outcomes()
     assert outcome.p50_ms == pytest.approx(500)
     assert outcome.p99_ms == pytest.approx(1000)
@@ -34,18 +34,19 @@ def test_every_request_ends_in_one_way() -> None:
     ways = [GOOD, REFUSED, FAILED, GOOD]
     for (stage, due), how in zip(taken(schedule), ways, strict=False):
         schedule.left(stage, due, due)
-        schedule.ended(stage, due, due + 0.5, how)
+        schedule.ended(stage, due, due + 0.25, due + 0.5, how)
     schedule.unsent(0)
     first, second = schedule.outcomes()
     assert (first.due, first.good, first.refused, first.failed, first.unsent) == (5, 2, 1, 1, 1)
     assert first.refusal_p99_ms == pytest.approx(500)
+    assert first.refusal_sent_p99_ms == pytest.approx(250)
     assert second.due == 1
 
 
 def test_goodput_is_of_answers_that_come_while_the_stage_lasts() -> None:
     schedule = Schedule([Stage(2, 1), Stage(1, 1)])
     for stage, due in taken(schedule):
-        schedule.ended(stage, due, due + 0.75, GOOD)  # The second of the first stage comes in the second one.
+        schedule.ended(stage, due, due, due + 0.75, GOOD)  # The second of the first stage comes in the second one.
     first, second = schedule.outcomes()
     assert first.goodput_per_s == pytest.approx(1)
     assert second.goodput_per_s == pytest.approx(2)
