@@ -60,7 +60,8 @@ class Writer:
     def __init__(self) -> None:
         self._second = 0
         self._date = b""
-        self._no_content = b""
+        self._last: HttpAnswer | None = None
+        self._last_bytes = b""
 
     def to_bytes(self, answer: HttpAnswer, *, closes: bool = False) -> bytes:
         """Return what is sent; ``closes``: this connection ends, whatever the answer is."""
@@ -68,10 +69,12 @@ class Writer:
         if second != self._second:
             self._second = second
             self._date = f"Date: {rfc822_formatted_time()}\r\n".encode()
-            self._no_content = self._encoded(NO_CONTENT, closes=False)
-        if answer is NO_CONTENT and not closes:
-            return self._no_content
-        return self._encoded(answer, closes=closes or answer.closes)
+            self._last = None
+        if closes or answer.closes:
+            return self._encoded(answer, closes=True)
+        if answer is not self._last:  # Many are answered with the same.
+            self._last, self._last_bytes = answer, self._encoded(answer, closes=False)
+        return self._last_bytes
 
     def _encoded(self, answer: HttpAnswer, *, closes: bool) -> bytes:
         head = _head(answer.status, answer.headers)

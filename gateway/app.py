@@ -57,6 +57,7 @@ class App:
         self.is_stopping = False
         self._body_timeout_s = body_timeout_s
         self._was_ready = False
+        self._told = HourCounts(0, 0, 0), _numbers(HourCounts(0, 0, 0))
         self._seconds_warning = AtMostOncePer(60)
         self._routes: Mapping[str, Mapping[str, Handler]] = {
             "/analytics": {"GET": self._read, "POST": self._record},
@@ -108,9 +109,15 @@ class App:
         """Return the answer to a request of the hot lane whose future is done."""
         error = done.exception()
         if error is None:
-            return self._counted(request, NO_CONTENT if request.method == "POST" else _numbers(done.result()))
+            return self._counted(request, NO_CONTENT if request.method == "POST" else self._tell(done.result()))
         assert isinstance(error, Exception)
         return self._counted(request, self._failed(error, request.method))
+
+    def _tell(self, counts: HourCounts) -> HttpAnswer:
+        """Return the answer that tells counts; readers who share a read share it, too."""
+        if counts is not self._told[0]:
+            self._told = counts, _numbers(counts)
+        return self._told[1]
 
     def _counted(self, request: HotRequest, answer: HttpAnswer) -> HttpAnswer:
         self.answered[request.method, answer.status] += 1

@@ -31,7 +31,7 @@ from shard.keys import (
     writer_key,
 )
 from tally.event import Kind, Refusal, refusal_of
-from tally.hashing import Shape, bucket_of, first_slot_of
+from tally.hashing import Shape, bucket_among, first_slot_of
 
 OP_EVENTS_MAX: Final = 1000
 WRITERS_MAX: Final = 4096
@@ -132,7 +132,7 @@ def locate(batch: SubBatch, slot: int, generation: int, shape: Shape) -> Located
             refusals[number] = refusal
             continue
         cell = cells[hour] if hour in cells else cells.setdefault(hour, _cell_of(hour, slot, generation, shape))
-        if cell is None or bucket_of(hour, user, shape) != cell.bucket:
+        if cell is None or bucket_among(user, cell.spread) != cell.bucket:
             refusals[number] = Refusal.OTHER_SLOT
         elif key:
             keyed.append(Keyed(cell.key, cell.users_prefix + user, kind, key))
@@ -151,10 +151,11 @@ def locate(batch: SubBatch, slot: int, generation: int, shape: Shape) -> Located
 class _Cell:
     """The one cell of an hour that a slot owns, and what a sub-batch adds to it."""
 
-    __slots__ = ("bucket", "clicks", "key", "users", "users_prefix")
+    __slots__ = ("bucket", "clicks", "key", "spread", "users", "users_prefix")
 
-    def __init__(self, generation: int, hour: int, bucket: int) -> None:
+    def __init__(self, generation: int, hour: int, bucket: int, spread: int) -> None:
         self.bucket = bucket
+        self.spread = spread
         self.key = cell_key(generation, hour, bucket)
         self.users_prefix = user_key(self.key, b"")
         self.users: list[bytes] = []
@@ -163,8 +164,8 @@ class _Cell:
 
 def _cell_of(hour: int, slot: int, generation: int, shape: Shape) -> _Cell | None:
     """Return the cell of an hour that ``slot`` owns; None if it owns none: buckets stand in slots side by side."""
-    bucket = (slot - first_slot_of(hour, shape)) % shape.slots
-    return _Cell(generation, hour, bucket) if bucket < shape.spread_at(hour) else None
+    bucket, spread = (slot - first_slot_of(hour, shape)) % shape.slots, shape.spread_at(hour)
+    return _Cell(generation, hour, bucket, spread) if bucket < spread else None
 
 
 def keys_to_read(record: CopyRecord, batches: Sequence[Located], now_ms: int) -> set[bytes]:

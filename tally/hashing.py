@@ -18,6 +18,7 @@ from tally.errors import ConfigError
 MS_PER_HOUR: Final = 3_600_000
 SLOTS_MAX: Final = 4096
 HOURS_TOGETHER_MAX: Final = 24 * 366
+HOURS_REMEMBERED: Final = 10_000
 
 
 def hour_of(timestamp_ms: int) -> int:
@@ -69,8 +70,13 @@ class Shape:
 
 def bucket_of(hour: int, user: bytes, shape: Shape) -> int:
     """Return the bucket of ``hour`` that counts ``user``."""
+    return bucket_among(user, shape.spread_at(hour))
+
+
+def bucket_among(user: bytes, spread: int) -> int:
+    """Return which of so many buckets counts ``user``."""
     # Not hash(): it is salted per process, so two gateways would disagree.
-    return xxh3_64_intdigest(user) % shape.spread_at(hour)
+    return xxh3_64_intdigest(user) % spread
 
 
 def slot_of(hour: int, bucket: int, shape: Shape) -> int:
@@ -91,3 +97,21 @@ def slot_of(hour: int, bucket: int, shape: Shape) -> int:
 def first_slot_of(hour: int, shape: Shape) -> int:
     """Return the slot of bucket 0 of ``hour``; bucket b is b slots further on, round the end."""
     return xxh3_64_intdigest((hour // shape.hours_together).to_bytes(8, "big")) % shape.slots
+
+
+class Slots:
+    """``slot_of`` for events, which remembers the hours that it was asked for."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape: Final = shape
+        self._hours: dict[int, tuple[int, int]] = {}  # First slot and spread.
+
+    def of_event(self, hour: int, user: bytes) -> int:
+        """Return the slot that owns the cell of an event."""
+        known = self._hours.get(hour)
+        if known is None:
+            if len(self._hours) >= HOURS_REMEMBERED:
+                self._hours.clear()
+            known = self._hours[hour] = first_slot_of(hour, self.shape), self.shape.spread_at(hour)
+        first, spread = known
+        return (first + bucket_among(user, spread)) % self.shape.slots

@@ -19,7 +19,7 @@ from tally.client.suspects import name_of
 from tally.cluster.state import ClusterState
 from tally.errors import InDoubt, Overloaded, SetAside, Unavailable
 from tally.event import Event
-from tally.hashing import bucket_of, slot_of
+from tally.hashing import Shape, Slots
 
 log = structlog.get_logger()
 
@@ -64,6 +64,7 @@ class Writing:
         self._events = 0
         self._writers = fresh_writers()
         self._ids = itertools.count(1)
+        self._slots = Slots(Shape())
         self._outboxes: dict[int, SlotOutbox[Receipt]] = {}
         self._busy: set[int] = set()  # Slots whose outbox is not idle.
         self._ready: dict[str, dict[int, None]] = {}  # Shard -> slots with something to send, in order.
@@ -83,7 +84,9 @@ class Writing:
         if self._events + len(events) > self._queue_events:
             raise Overloaded("the queue of events", self._queue_events)
         shape = self._state().config.shape
-        slots = [slot_of(event.hour, bucket_of(event.hour, event.user, shape), shape) for event in events]
+        if shape is not self._slots.shape:
+            self._slots = Slots(shape)
+        slots = [self._slots.of_event(event.hour, event.user) for event in events]
         if len(events) > 1:
             self._check_room(slots)
         for slot, event in zip(slots, events, strict=True):

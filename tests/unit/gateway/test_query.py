@@ -168,6 +168,29 @@ def test_any_valid_user_survives_percent_encoding(user: bytes, data: st.DataObje
         assert parse_post(T + b"&click&user=" + spelled.encode()).user == user
 
 
+PLAIN_USERS = st.text("abcXYZ019._~-%+é", max_size=260).map(str.encode)
+
+
+@given(
+    st.from_regex(r"[0-9]{0,17}", fullmatch=True), PLAIN_USERS, st.sampled_from([b"click", b"impression", b"click="])
+)
+@example("253402300799999", b"ann", b"click")
+@example("253402300800000", b"ann", b"click")
+@example("1", b"a" * 256, b"click")
+@example("1", b"a" * 257, b"click")
+def test_usual_order_of_parameters_means_what_any_order_means(digits: str, user: bytes, kind: bytes) -> None:
+    """It has a way of its own through the parser."""
+
+    def told(*fields: bytes) -> PostQuery | str:
+        try:
+            return parse_post(b"&".join(fields))
+        except InvalidEvent as exc:
+            return str(exc)
+
+    time, name = b"timestamp=" + digits.encode(), b"user=" + user
+    assert told(time, name, kind) == told(kind, name, time)
+
+
 @given(st.binary(max_size=300))
 @example(b"timestamp=%")
 @example(b"%=&%=")

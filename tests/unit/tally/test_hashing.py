@@ -9,7 +9,7 @@ from xxhash import xxh3_64_intdigest
 
 from tally.errors import ConfigError
 from tally.event import HOUR_MAX
-from tally.hashing import Shape, bucket_of, hour_of, slot_of
+from tally.hashing import Shape, Slots, bucket_of, hour_of, slot_of
 from tests.support.cluster_values import shapes
 
 PLAIN = Shape(slots=256, spreads=((0, 1),), hours_together=1)  # Plain hash(hour).
@@ -69,6 +69,13 @@ def test_every_event_has_a_bucket_and_a_slot_of_the_shape(hour: int, user: bytes
     bucket, slot = place(hour, user, shape)
     assert 0 <= bucket < shape.spread_at(hour)
     assert 0 <= slot < shape.slots
+
+
+@given(st.lists(st.tuples(hours, users), min_size=1, max_size=20), shapes())
+def test_slots_that_are_remembered_are_those_of_the_cells(events: list[tuple[int, bytes]], shape: Shape) -> None:
+    slots = Slots(shape)
+    for hour, user in [*events, *events]:
+        assert slots.of_event(hour, user) == place(hour, user, shape)[1]
 
 
 @given(hours, shapes())
