@@ -21,6 +21,7 @@ KEY_HEADER: Final = "Idempotency-Key"
 KEY_CHARACTERS_MAX: Final = 128
 KEY_HASH_BYTES: Final = 16
 
+_PLAIN_USER: Final = re.compile(rb"[ -~]{1,%d}" % USER_BYTES_MAX)
 _CONTROL: Final = bytes(range(0x20)) + b"\x7f"
 # HTTP trims the value of a header, so a space at either end could be sent through one door and not through the other.
 _KEY: Final = re.compile("[!-~](?:[ -~]*[!-~])?")
@@ -85,6 +86,8 @@ def refusal_of(hour: int, user: bytes, kind: int) -> Refusal:
 
 def refusal_of_user(user: bytes) -> Refusal:
     """Return why nobody can have this name, or ``Refusal.COUNTED``."""
+    if _PLAIN_USER.fullmatch(user):
+        return Refusal.COUNTED
     if not user:
         return Refusal.USER_EMPTY
     if len(user) > USER_BYTES_MAX:
