@@ -21,6 +21,8 @@ async def keys(etcd: AnyEtcd, prefix: str) -> list[dict[str, Any]]:
 
 async def revoke_lease(etcd: AnyEtcd, shard: str) -> dict[str, Any]:
     """Take a shard's lease, and return the key that went with it."""
-    (alive,) = await keys(etcd, f"alive/{shard}")
+    told = json.loads(await control(etcd, "get", f"/tally/default/alive/{shard}", "--write-out=json"))
+    (alive,) = told["kvs"]
     await control(etcd, "lease", "revoke", f"{alive['lease']:x}")
-    return alive
+    found: dict[str, Any] = alive
+    return found
