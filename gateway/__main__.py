@@ -12,7 +12,7 @@ import uvloop
 from gateway.process import serve
 from gateway.settings import GatewaySettings
 from gateway.workers import WORKER_VARIABLE, supervise
-from tally import logs
+from tally import collector, logs
 from tally.command.options import cluster_option, etcd_options, named, option, resolve_option
 from tally.errors import ConfigError, TallyError
 from tally.limits import raise_file_limit
@@ -61,6 +61,7 @@ def gateway(etcd: str | None, cluster: str, **others: Any) -> None:
         click.echo(f"tally-gateway: {exc}", err=True)
         sys.exit(2)
     raise_file_limit(settings.connections)
+    collector.settle()
     try:
         if settings.workers > 1 and settings.worker is None:
             sys.exit(uvloop.run(supervise(settings, sys.argv[1:])))

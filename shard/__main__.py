@@ -13,7 +13,7 @@ import uvloop
 
 from shard import node
 from shard.settings import ShardSettings
-from tally import logs
+from tally import collector, logs
 from tally.command.options import cluster_option, etcd_options, named, option, resolve_option
 from tally.errors import ConfigError, TallyError
 from tally.limits import raise_file_limit
@@ -65,6 +65,7 @@ def main(*, etcd: str | None, cluster: str, id: str | None, **settings: Any) -> 
         _end([exc], status=2)
     raise_file_limit()
     errors: list[TallyError] = []
+    collector.settle()
     try:
         uvloop.run(_until_signalled(checked))
     except* TallyError as group:

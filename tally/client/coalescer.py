@@ -74,6 +74,10 @@ class Coalescer(Generic[R]):
         (at_work.waiting if at_work.is_sent else at_work.running).append(reader)
         return False
 
+    def is_sent(self, hour: int) -> bool:
+        """Tell whether a part of the running read of ``hour`` is on its way."""
+        return self._hours[hour].is_sent
+
     def sent(self, hour: int) -> None:
         """Note that a part of the running read of ``hour`` is on its way."""
         self._hours[hour].is_sent = True

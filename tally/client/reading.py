@@ -56,6 +56,9 @@ class Reading:
         """
         if self._readers.join(hour, deadline, reader):
             self._begin(hour, now)
+        elif not self._readers.is_sent(hour):
+            for ask in self._reads[hour].open_asks:
+                self._wake(ask.shard)  # The link gathers for as long as more come.
 
     def _begin(self, hour: int, now: float) -> None:
         self._reads[hour] = HourRead(hour, self._state().config.shape, self._ids)

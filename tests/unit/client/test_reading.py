@@ -105,6 +105,17 @@ async def test_readers_who_come_during_a_read_get_the_next_one() -> None:
     assert bench.asked() == {}
 
 
+async def test_reader_who_comes_before_a_read_is_sent_joins_it_and_lets_the_link_gather_on() -> None:
+    bench = Bench()
+    first = bench.read()
+    bench.around.woken.clear()
+    second = bench.read()
+    assert bench.around.woken
+    bench.answer_all()
+    assert first.result() == second.result() == counts(4)
+    assert bench.asked() == {}
+
+
 async def test_bucket_that_has_moved_is_read_from_its_new_owner_and_no_other_again() -> None:
     bench = Bench()
     future = bench.read()
