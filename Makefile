@@ -19,7 +19,8 @@ test: $(VENV)/.installed-dev ## Run every test.
 	$(BIN)/python -m pytest
 
 faults: $(VENV)/.installed-dev ## Run every row of the fault matrix, the long ones too. About an hour.
-	$(BIN)/python -m pytest tests/faults tests/integration/test_import_again.py --full --timeout 1800
+	$(BIN)/python -m pytest tests/faults tests/integration/test_import_again.py \
+		tests/integration/test_real_input.py --full --timeout 1800
 
 soak: $(VENV)/.installed-dev ## Let all kinds of faults, joins, drains and restarts happen at random: make soak MINUTES=60
 	$(BIN)/python -m pytest tests/faults/test_soak.py --minutes $(MINUTES) --timeout 0 --capture no

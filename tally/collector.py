@@ -1,4 +1,4 @@
-"""The garbage collector of a process that serves: it looks at what is new, seldom, and never at what is there for good."""
+"""The garbage collector of a process that serves: it looks at new objects, seldom, and never at those that stay."""
 
 import gc
 from typing import Final

@@ -65,7 +65,7 @@ async def test_killed_primary_and_backup_loses_nothing_and_its_slots_are_back_in
     assert max(row.writes_s, row.reads_s) <= FAIL_OVER_MAX_S[lease_s]
 
 
-@both_leases
+@pytest.mark.parametrize("lease_s", [LEASE_S, pytest.param(DEFAULT_LEASE_S, marks=pytest.mark.full)])
 async def test_killed_gateway_loses_no_acknowledged_event(tmp_path: Path, rows: list[Row], lease_s: int) -> None:
     async def strike(measurement: Measurement) -> None:
         measurement.begins("SIGKILL of the gateway")

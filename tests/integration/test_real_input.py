@@ -41,7 +41,7 @@ def test_the_truth_is_whole() -> None:
 
 
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize(("spread", "hours_together"), [(16, 24), (1, 1)])
+@pytest.mark.parametrize(("spread", "hours_together"), [(16, 24), pytest.param(1, 1, marks=pytest.mark.full)])
 async def test_every_hour_of_the_real_input_comes_out_exact(tmp_path: Path, spread: int, hours_together: int) -> None:
     async with Cluster(tmp_path, spread=spread, hours_together=hours_together) as cluster:
         await check_import(await commands.begin("import", str(EVENTS_FILE), "--to", cluster.url))
