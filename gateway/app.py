@@ -19,7 +19,7 @@ from gateway.backend import Backend
 from gateway.body import discard_body
 from gateway.hot_lane import HotRequest
 from gateway.idempotency import key_of
-from gateway.problems import answer_to, problem, unexpected
+from gateway.problems import answer_to, problem, unavailable, unexpected
 from gateway.query import parse_get, parse_post
 from gateway.timing import AtMostOncePer
 from tally.client.counts import HourCounts
@@ -100,6 +100,9 @@ class App:
         """Begin to answer a request of the hot lane: return the answer, or what ``finish`` makes it of."""
         try:
             if request.method == "POST":
+                overload = self.backend.overload()
+                if overload is not None:  # The cheaper it is to refuse, the more is left for those who are not.
+                    return self._counted(request, unavailable(str(overload)))
                 return self._begin_record(request.query, request.keys)
             return self._begin_read(request.query)
         except Exception as exc:  # noqa: BLE001 - as in ``answer``.
@@ -135,6 +138,9 @@ class App:
         return NO_CONTENT
 
     def _begin_record(self, query: bytes, keys: Sequence[str]) -> "asyncio.Future[None]":
+        overload = self.backend.overload()
+        if overload is not None:
+            raise overload.with_traceback(None)
         timestamp_ms, user, kind = parse_post(query)
         hour, key = hour_of(timestamp_ms), key_of(keys)
         recorded = self.backend.record(Event(hour, user, kind, key_hash(key, hour, user, kind) if key else b""))

@@ -4,6 +4,7 @@ import asyncio
 from typing import Protocol
 
 from tally.client.counts import HourCounts
+from tally.errors import Overloaded
 from tally.event import Event
 
 
@@ -13,6 +14,9 @@ class Backend(Protocol):
     @property
     def events_set_aside(self) -> int:
         """How often an event was set aside because shards died of it."""
+
+    def overload(self) -> Overloaded | None:
+        """Return why no event at all can be taken in now; None if one may."""
 
     def record(self, event: Event) -> "asyncio.Future[None]":
         """Count ``event``; done when it is durable.

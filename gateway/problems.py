@@ -6,6 +6,7 @@
 import json
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -62,6 +63,12 @@ def set_aside(error: SetAside) -> HttpAnswer:
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), retry_after_s=max(1, math.ceil(error.for_s)))
 
 
+@lru_cache(maxsize=64)
+def unavailable(detail: str) -> HttpAnswer:
+    """Return the 503 that says why; it is remembered, for under overload there are many of them."""
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail)
+
+
 def refused(refusal: Refused) -> HttpAnswer:
     """Return the answer to a request after which the connection can't be used again."""
     return problem(refusal.status, refusal.detail, closes=True)
@@ -82,6 +89,6 @@ def answer_to(error: Exception) -> HttpAnswer | None:
         case SetAside():
             return set_aside(error)
         case Overloaded() | Unavailable() | InDoubt():
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+            return unavailable(str(error))
         case _:
             return None

@@ -37,6 +37,9 @@ class NoCluster:
 
     events_set_aside: Final = 0
 
+    def overload(self) -> None:
+        """Refuse each event for another reason."""
+
     def record(self, _event: Event) -> NoReturn:
         """Refuse."""
         raise Unavailable("the cluster is not found yet")

@@ -36,7 +36,7 @@ from shard.steps import Outside, Steps, Work
 from shard.store import Changes, Store
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.errors import StoreCorrupt, StoreFailed
-from tally.hashing import Shape, slot_of
+from tally.hashing import Shape, first_slot_of
 
 log = structlog.get_logger()
 
@@ -158,12 +158,16 @@ class Engine:
 
     def _begin_reads(self, question: Question, settled: Callable[[], None]) -> list[BucketRead]:
         reads = []
+        first, slots = first_slot_of(question.hour, self._shape), self._shape.slots
         for bucket, epoch in zip(question.buckets, question.epochs, strict=True):
-            copy = self._copies[slot_of(question.hour, bucket, self._shape)]
+            copy = self._copies[(first + bucket) % slots]
             read = BucketRead(question.hour, bucket, copy, settled)
             reads.append(read)
             if self._steps.is_ahead(copy, epoch):
                 read.refuse(node_pb2.OUTCOME_NOT_READY)
+                continue
+            if copy.replica.reads_at_once:
+                read.confirm()
                 continue
             # Readers do not wait for a flush; they change nothing that is written.
             effects = Effects()

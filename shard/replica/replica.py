@@ -143,6 +143,11 @@ class Replica:
             self.term.read(token, effects)
             self.tick(now, effects)
 
+    @property
+    def reads_at_once(self) -> bool:
+        """A reader would be told at once: it need not be shown to the rules at all."""
+        return self.term is not None and self.term.is_alone
+
     def _not_serving(self) -> int:
         named = self.row is not None and self.row.primary == self._me
         return node_pb2.OUTCOME_NOT_READY if named else node_pb2.OUTCOME_NOT_OWNER

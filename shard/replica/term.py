@@ -155,6 +155,11 @@ class Term:
         )
 
     @property
+    def is_alone(self) -> bool:
+        """It serves, and no other copy has a say in what is committed: no round has to confirm anything."""
+        return self.phase is Phase.SERVING and not (self.deposed or self._members or self._asked)
+
+    @property
     def keeps_ops(self) -> bool:
         """Others need the ops of this term, now or when they catch up."""
         return bool(self._members or self._joiners or self._asked)

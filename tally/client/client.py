@@ -19,6 +19,7 @@ from tally.client.reading import Reading
 from tally.client.receipt import Receipt
 from tally.client.writing import Writing
 from tally.cluster.state import ClusterState
+from tally.errors import Overloaded
 from tally.event import Event
 
 log = structlog.get_logger()
@@ -99,6 +100,10 @@ class RoutedClient:
         self._writing.close()
         self._reading.close()
         self._blame.close()
+
+    def overload(self) -> Overloaded | None:
+        """Return what ``record`` would raise for any event, because the queue of all events is full; else None."""
+        return self._writing.overload()
 
     def record(self, event: Event) -> asyncio.Future[None]:
         """Count one valid event.

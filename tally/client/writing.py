@@ -61,6 +61,7 @@ class Writing:
         self._slot_queue_events = slot_queue_events
         self._wake = wake
         self._reread_map = reread_map
+        self._overload: Final = Overloaded("the queue of events", queue_events)
         self._events = 0
         self._writers = fresh_writers()
         self._ids = itertools.count(1)
@@ -73,6 +74,10 @@ class Writing:
         self._rounds: dict[str, float] = {}  # Shard -> when a message went there, of which nothing is answered yet.
         self._blame = Blame() if blame is None else blame
 
+    def overload(self) -> Overloaded | None:
+        """Return the error that any event would be refused with; None if there is room."""
+        return self._overload if self._events >= self._queue_events else None
+
     def add(self, events: Sequence[Event], deadline: float, receipt: Receipt) -> None:
         """Take valid events in, all or none; ``receipt`` learns what becomes of each.
 
@@ -82,7 +87,7 @@ class Writing:
         """
         self._blame.suspects.check(events)
         if self._events + len(events) > self._queue_events:
-            raise Overloaded("the queue of events", self._queue_events)
+            raise self._overload.with_traceback(None)
         shape = self._state().config.shape
         if shape is not self._slots.shape:
             self._slots = Slots(shape)

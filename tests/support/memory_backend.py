@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter, defaultdict
 
 from tally.client.counts import HourCounts
+from tally.errors import Overloaded
 from tally.event import Event, Kind
 
 
@@ -35,6 +36,10 @@ class MemoryBackend:
     def events(self) -> int:
         """How many events were counted in all."""
         return sum(kinds.total() for kinds in self.kinds.values())
+
+    def overload(self) -> Overloaded | None:
+        """Say so if the test wants it."""
+        return self.failure if self.fails_at_once and isinstance(self.failure, Overloaded) else None
 
     def record(self, event: Event) -> "asyncio.Task[None]":
         """Count ``event`` once the gate is open."""
