@@ -7,6 +7,7 @@ from protos.tally.internal.v1 import node_pb2
 from tally.client.coalescer import Coalescer
 from tally.client.counts import HourCounts
 from tally.client.hour_read import Ask, HourRead
+from tally.client.link import GATHER_MAX_S
 from tally.client.outbox import SlotOutbox
 from tally.cluster.slot_map import SlotRow
 from tally.errors import Overloaded
@@ -179,8 +180,16 @@ class Gateway:
         if not self._rows:
             return
         for ask in read.next_asks(self._rows, self._world.now):
-            machine = self._cluster.machines[ask.shard]
-            self._cluster.network.send(self.name, ask.shard, machine.read, self, ask)
+            self._world.after(GATHER_MAX_S * self._world.chance(), self._send_ask, ask)
+
+    def _send_ask(self, ask: Ask) -> None:
+        """Send a question; whoever came before that is answered by it."""
+        read = self._reads.get(ask.hour)
+        if self._dead or read is None or ask not in read.open_asks:
+            return
+        self._coalescer.sent(ask.hour)
+        machine = self._cluster.machines[ask.shard]
+        self._cluster.network.send(self.name, ask.shard, machine.read, self, ask)
 
     def read_answered(self, ask: Ask, sums: HourCounts, refused: list[int]) -> None:
         """Take the answer to a question."""

@@ -261,9 +261,13 @@ class Process:
         read = Read(gateway, ask)
         for bucket in ask.buckets:
             copy = self.copies[self._cluster.slot_of(ask.hour, bucket)]
-            effects = Effects()
-            copy.replica.read(Bucket(read, bucket), self._now(), effects)
+            effects, token = Effects(), Bucket(read, bucket)
+            at_once = copy.replica.reads_at_once
+            copy.replica.read(token, self._now(), effects)
             assert not (copy.busy and effects.writes)
+            if at_once:  # The engine does not ask the rules then.
+                assert not effects.writes
+                assert Tell((token,)) in effects.later
             self._carry_out(copy, effects)
 
     def switch_to(self, slot: int, shard: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from shard.replica.term import Phase, Term
 from shard.replica.words import Effects, OpName, Stored, Tell
+from tally.client.coalescer import Coalescer
 from tally.cluster.rows import Change
 from tally.cluster.slot_map import SlotRow
 from tests.simulation import controller, gateway, planner
@@ -104,6 +105,13 @@ def no_confirm_round(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Term, "_confirm_round", tell_at_once)
 
 
+def a_reader_that_joins_a_read_that_was_sent(patch: pytest.MonkeyPatch) -> None:
+    def sent(_coalescer: Coalescer[object], _hour: int) -> None:
+        pass
+
+    patch.setattr(Coalescer, "sent", sent)
+
+
 def a_transaction_of_the_controller_without_its_guard(patch: pytest.MonkeyPatch) -> None:
     def no_guards(_revision: int, _seen: Seen) -> Guards:
         return Guards(None, None)
@@ -123,6 +131,7 @@ def a_transaction_of_the_controller_without_its_guard(patch: pytest.MonkeyPatch)
         the_member_that_is_ahead_is_removed,
         no_forward_of_the_head_to_a_process_that_came_back,
         no_confirm_round,
+        a_reader_that_joins_a_read_that_was_sent,
         a_transaction_of_the_controller_without_its_guard,
     ],
     ids=lambda plant: plant.__name__,
