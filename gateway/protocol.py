@@ -197,7 +197,7 @@ class Connection(RequestHandler):
             self.force_close()
             return
         answer = self._server.app.finish(request, done)
-        if self.transport is not None:
+        if self.transport is not None and not self.transport.is_closing():
             self._write_hot(answer)
         if self._held and self.transport is not None:
             held, self._held = self._held, b""

@@ -48,7 +48,7 @@ def question_from_wire(wire: node_pb2.HourRead, shape: Shape) -> Question | None
     if wire.hour > HOUR_MAX or len(wire.buckets) != len(wire.epochs):
         return None
     buckets = tuple(wire.buckets)
-    if len(set(buckets)) != len(buckets) or any(bucket >= shape.spread_at(wire.hour) for bucket in buckets):
+    if len(set(buckets)) != len(buckets) or max(buckets, default=0) >= shape.spread_at(wire.hour):
         return None
     return Question(wire.hour, buckets, tuple(wire.epochs))
 
