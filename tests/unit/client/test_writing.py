@@ -145,6 +145,17 @@ async def test_slot_that_is_not_answered_holds_up_the_others_for_a_moment_only()
     assert bench.sent(2 * ROUND_MAX_S).slot == slot_of_event(other, cluster_values.SMALL)
 
 
+async def test_full_queue_is_known_before_an_event_is_made_and_until_something_is_settled() -> None:
+    bench = Bench(queue_events=1)
+    assert bench.writing.overload() is None
+    bench.record(click("ann"))
+    assert isinstance(bench.writing.overload(), Overloaded)
+    with pytest.raises(Overloaded):
+        bench.record(click("ann"))
+    bench.writing.answer(answer_to(bench.sent(), node_pb2.OUTCOME_OK), 0.0)
+    assert bench.writing.overload() is None
+
+
 async def test_keys_are_sent_in_the_order_of_the_events_and_not_at_all_if_there_are_none() -> None:
     bench = Bench()
     bench.record(click("ann"))
