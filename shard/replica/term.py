@@ -440,7 +440,7 @@ class Term:
         self._changes[shard] = (change, peer.incarnation)
 
     def _required(self) -> dict[str, _Peer]:
-        return {**self._members, **self._asked} if self._asked else self._members
+        return {**self._members, **self._asked}
 
     def _peer(self, shard: str) -> _Peer | None:
         return self._members.get(shard) or self._asked.get(shard) or self._joiners.get(shard)

@@ -194,7 +194,7 @@ class Cluster:
         """Check that every copy of the row in force has all that was committed; to be called when either changes."""
         for shard, incarnation in row.in_sync.items():
             stored = self.machines[shard].disk.copies[slot].stored
-            if (slot, shard, incarnation) in self.set_backs.copies:
+            if self.set_backs.covers(slot, shard, incarnation):
                 continue
             if not stored.complete or stored.incarnation != incarnation:
                 if (slot, incarnation) not in self.wiped:

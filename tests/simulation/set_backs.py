@@ -23,6 +23,7 @@ class SetBacks:
         self._cluster = cluster
         self.copies: dict[tuple[int, str, str], int] = {}
         self.removals: set[tuple[int, int, str]] = set()
+        self._unnamed: dict[tuple[int, str, str], int] = {}  # Copies that no row named any more, or yet.
 
     def _has_all(self, slot: int, shard: str, incarnation: str) -> bool:
         """Tell whether a shard has the copy of that name, with all that was committed."""
@@ -59,15 +60,22 @@ class SetBacks:
             and self._has_all(slot, shard, row.in_sync[shard])
         )
 
+    def covers(self, slot: int, shard: str, incarnation: str) -> bool:
+        """Tell whether a copy that a row names is older than it was; its addition may have been under way meanwhile."""
+        copy = slot, shard, incarnation
+        if copy in self._unnamed:
+            self.copies[copy] = self._unnamed.pop(copy)
+        return copy in self.copies
+
     def open_slots(self) -> set[int]:
         """Forget copies that have everything again, or are in no row and no wish; return the slots of the others."""
         for (slot, shard, incarnation), opnum in list(self.copies.items()):
             row, wished = self._cluster.etcd.map.rows[slot], self._cluster.etcd.map.joining.get(slot, ())
             named = row.in_sync.get(shard) == incarnation or (shard not in row.in_sync and shard in wished)
             has_all = self._has_all(slot, shard, incarnation)
-            if not named or (
-                has_all and self._cluster.machines[shard].disk.copies[slot].stored.head.name.opnum >= opnum
-            ):
+            if not named:
+                self._unnamed[slot, shard, incarnation] = self.copies.pop((slot, shard, incarnation))
+            elif has_all and self._cluster.machines[shard].disk.copies[slot].stored.head.name.opnum >= opnum:
                 del self.copies[slot, shard, incarnation]
         self._cluster.network.calm = bool(self.copies)
         return {slot for slot, _, _ in self.copies}
