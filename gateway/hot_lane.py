@@ -23,11 +23,12 @@ _HEADER: Final = re.compile(rb"([A-Za-z][A-Za-z0-9-]*): ([!-~](?:[ -~]*[!-~])?)"
 
 _PASSIVE: Final = frozenset(
     {
-        *(b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"host", b"origin", b"pragma"),
-        *(b"referer", b"traceparent", b"tracestate", b"user-agent", b"x-forwarded-for", b"x-forwarded-host"),
-        *(b"x-forwarded-proto", b"x-real-ip", b"x-request-id"),
+        *(b"accept", b"accept-encoding", b"accept-language", b"authorization", b"baggage", b"cache-control"),
+        *(b"content-type", b"cookie", b"dnt", b"forwarded", b"host", b"origin", b"pragma", b"priority", b"referer"),
+        *(b"traceparent", b"tracestate", b"user-agent", b"via"),
     }
 )
+_PASSIVE_BEGIN: Final = (b"x-", b"sec-fetch-", b"sec-ch-")  # Nobody's framing hangs on these.
 _PASSIVE_AS: Final = {b"connection": b"keep-alive", b"content-length": b"0"}
 _METHODS: Final = {b"POST": "POST", b"GET": "GET"}
 
@@ -84,7 +85,8 @@ def changes_nothing(block: bytes) -> bool:
         if header is None:
             return False
         name = header[1].lower()
-        if name in names or (name not in _PASSIVE and header[2] != _PASSIVE_AS.get(name)):
+        passive = name in _PASSIVE or name.startswith(_PASSIVE_BEGIN) or header[2] == _PASSIVE_AS.get(name)
+        if name in names or not passive:
             return False
         names.add(name)
     return b"host" in names

@@ -23,6 +23,8 @@ def test_simple_request_is_read() -> None:
         b"Connection: keep-alive",
         b"Content-Length: 0",
         b"X-Forwarded-For: 10.0.0.1, 10.0.0.2",
+        b"Content-Type: application/x-www-form-urlencoded",
+        b"Sec-Fetch-Mode: cors",
     ],
 )
 def test_header_that_changes_nothing_is_passed_over(header: bytes) -> None:
@@ -71,7 +73,8 @@ def test_idempotency_key_is_read_wherever_it_stands(name: bytes, place: int) -> 
         pytest.param(POST + HOST + b"Idempotency-Key: a\r\nIdempotency-Key: b\r\n\r\n", id="two keys"),
         pytest.param(POST + HOST + b"Idempotency-Key: \xe4\r\n\r\n", id="a key that is not ASCII"),
         pytest.param(POST + HOST + b"Idempotency-Key:\r\n\r\n", id="an empty key"),
-        pytest.param(POST + HOST + b"X-Idempotency-Key: a\r\n\r\n", id="a header that is not known"),
+        pytest.param(POST + HOST + b"TE: trailers\r\n\r\n", id="a header that is not known"),
+        pytest.param(POST + HOST + b"X-A: 1\r\nX-A: 1\r\n\r\n", id="a header twice"),
     ],
 )
 def test_everything_else_is_left_to_aiohttp(chunk: bytes) -> None:
