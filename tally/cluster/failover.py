@@ -19,7 +19,7 @@ from tally.cluster.slot_map import SlotRow
 
 
 class Chooser:
-    """Chooses who is promoted: by the target, else so that no hour comes to lie on few shards."""
+    """Chooses who is promoted: nobody shunned if it can be, by the target, else so that no hour lies on few shards."""
 
     def __init__(self, sight: Sight, rows: Sequence[SlotRow], target: Target | None) -> None:
         self._sight = sight
@@ -33,12 +33,12 @@ class Chooser:
         fit = [shard for shard in row.in_sync if shard != row.primary and self._sight.fit(slot, row, shard)]
         return min(fit, key=lambda shard: self._order(slot, shard), default=None)
 
-    def _order(self, slot: int, shard: str) -> tuple[bool, int, int, str]:
+    def _order(self, slot: int, shard: str) -> tuple[bool, bool, int, int, str]:
         size = len(self._primaries)
         reach = min(self._reach, size)
         near = sum(self._primaries[(slot + far) % size] == shard for far in range(1 - reach, reach))
         wanted = self._target is not None and self._target.primaries[slot] == shard
-        return not wanted, near, self._counts[shard], shard
+        return self._sight.shunned(slot, shard), not wanted, near, self._counts[shard], shard
 
     def note(self, slot: int, shard: str) -> None:
         """Count ``shard`` as the slot's primary from now on."""

@@ -5,6 +5,7 @@
 | a shard of the target is not in the set | a wish that it joins, within limits; a dead one joins when it is back |
 | a wish that came true, or is not of the target | withdrawn |
 | the primary is not the target's, which is fit and not shunned | a switch, asked for by the primary itself |
+| the primary is not of the target, and the target's is shunned | a switch to another, so that a drain ends |
 | the primary stops | a switch to whoever is fit; all of these at once, for the shard will not wait long |
 | all of the target are in the set and live, and more are in it | one more is taken out, never the primary |
 | ``min_copies`` does not fit to the config and the members | it is set |
@@ -118,8 +119,12 @@ def switches(sight: Sight, rows: Sequence[SlotRow], target: Target) -> dict[int,
             if successor is not None:
                 chooser.note(slot, successor)
                 urgent.append((slot, successor))
-        elif wanted != row.primary and sight.fit(slot, row, wanted) and not sight.shunned(slot, wanted):
-            others.append((slot, wanted))
+        elif wanted != row.primary and sight.fit(slot, row, wanted):
+            if not sight.shunned(slot, wanted):
+                others.append((slot, wanted))
+            elif row.primary not in target.copies[slot] and (successor := chooser.successor(slot, row)) is not None:
+                chooser.note(slot, successor)
+                others.append((slot, successor))
     # In turn, so that some that do not come about do not keep the others waiting.
     turn = int(sight.now) * SWITCHES_AT_ONCE % len(others) if others else 0
     return dict([*urgent, *[*others[turn:], *others[:turn]][:SWITCHES_AT_ONCE]])

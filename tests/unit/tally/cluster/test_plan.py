@@ -146,6 +146,17 @@ def test_primary_that_never_serves_is_replaced_and_does_not_get_its_slots_back_s
     assert [of.map.rows[slot].primary for slot in mine] == ["s1"] * len(mine)
 
 
+@pytest.mark.parametrize("heir", ["s0", "s2", "s3"])
+def test_drained_shard_is_empty_soon_although_who_is_to_have_its_slots_did_not_serve_them(heir: str) -> None:
+    of = world(shards=4)
+    of.not_serving.add("s1")
+    rounds(of, NOT_SERVING_S + 1)
+    of.not_serving.clear()
+    of.drain(heir)
+    rounds(of, SHUNNED_S / 6)
+    assert not any(heir in row.in_sync for row in of.map.rows)
+
+
 def test_stopping_shard_hands_over_and_gets_nothing_back_until_it_is_over() -> None:
     of = world()
     of.stopping.add("s1")
