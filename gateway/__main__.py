@@ -1,6 +1,5 @@
 """The command ``tally-gateway``, also as ``python -m gateway``."""
 
-import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +10,7 @@ import uvloop
 
 from gateway.process import serve
 from gateway.settings import GatewaySettings
-from gateway.workers import WORKER_VARIABLE, supervise
+from gateway.workers import supervise
 from tally import collector, logs
 from tally.command.options import cluster_option, etcd_options, named, option, resolve_option
 from tally.errors import ConfigError, TallyError
@@ -42,6 +41,7 @@ from tally.limits import raise_file_limit
     default=GatewaySettings.workers,
     help="Processes that share the address; each uses one processor. They take the ports after that of --metrics too.",
 )
+@option("--worker", type=int, hidden=True)  # How a process of several is told which one it is.
 def gateway(etcd: str | None, cluster: str, **others: Any) -> None:
     """Take analytics over HTTP and route them to the shards that etcd names.
 
@@ -53,10 +53,7 @@ def gateway(etcd: str | None, cluster: str, **others: Any) -> None:
     access = {name: others.pop(name) for name in list(others) if name.startswith("etcd_")}
     try:
         where = named(etcd, cluster, access)
-        worker = os.environ.get(WORKER_VARIABLE)
-        settings = GatewaySettings(
-            etcd=where.etcd, keys=where.keys, worker=None if worker is None else int(worker), **others
-        )
+        settings = GatewaySettings(etcd=where.etcd, keys=where.keys, **others)
     except ConfigError as exc:
         click.echo(f"tally-gateway: {exc}", err=True)
         sys.exit(2)

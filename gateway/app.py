@@ -100,9 +100,9 @@ class App:
         """Begin to answer a request of the hot lane: return the answer, or what ``finish`` makes it of."""
         try:
             if request.method == "POST":
-                overload = self.backend.overload()
-                if overload is not None:  # The cheaper it is to refuse, the more is left for those who are not.
-                    return self._counted(request, unavailable(str(overload)))
+                refusal = self._refusal()
+                if refusal is not None:
+                    return self._counted(request, refusal)
                 return self._begin_record(request.query, request.keys)
             return self._begin_read(request.query)
         except Exception as exc:  # noqa: BLE001 - as in ``answer``.
@@ -134,13 +134,17 @@ class App:
         return answer
 
     async def _record(self, query: bytes, request: BaseRequest) -> HttpAnswer:
-        await self._begin_record(query, request.headers.getall(KEY_HEADER, ()))
-        return NO_CONTENT
+        refusal = self._refusal()
+        if refusal is None:
+            await self._begin_record(query, request.headers.getall(KEY_HEADER, ()))
+        return refusal or NO_CONTENT
+
+    def _refusal(self) -> HttpAnswer | None:
+        """Return the answer to any event while the queue is full: the cheaper, the more is left for the others."""
+        overload = self.backend.overload()
+        return None if overload is None else unavailable(str(overload))
 
     def _begin_record(self, query: bytes, keys: Sequence[str]) -> "asyncio.Future[None]":
-        overload = self.backend.overload()
-        if overload is not None:
-            raise overload.with_traceback(None)
         timestamp_ms, user, kind = parse_post(query)
         hour, key = hour_of(timestamp_ms), key_of(keys)
         recorded = self.backend.record(Event(hour, user, kind, key_hash(key, hour, user, kind) if key else b""))

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 HOT_BYTES_MAX: Final = 2048
 _BLOCKS_MAX: Final = 1024
+_HEADERS_MAX: Final = 32  # Far below what aiohttp is told to refuse.
 
 # Printable ASCII but for #, which is an error here, and for spaces, which end the target.
 _REQUEST: Final = re.compile(rb'(POST|GET) /analytics\?([!"$-~]*) HTTP/1\.1\r\n(.*\r\n)\r\n', re.DOTALL)
@@ -80,7 +81,10 @@ class HotLane:
 def changes_nothing(block: bytes) -> bool:
     """Tell whether headers, each with its line end, are well-formed and change nothing about the answer."""
     names = set()
-    for line in block.split(b"\r\n")[:-1]:
+    lines = block.split(b"\r\n")[:-1]
+    if len(lines) > _HEADERS_MAX:
+        return False
+    for line in lines:
         header = _HEADER.fullmatch(line)
         if header is None:
             return False

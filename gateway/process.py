@@ -7,6 +7,7 @@ depend on things: no new ones, then those under way, then the client that they w
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -67,10 +68,11 @@ async def serve(settings: GatewaySettings) -> None:
         idle_timeout_s=settings.idle_timeout_s,
         connections=settings.connections,
     )
-    stop = _stop_signal()
+    stop = stop_signal()
     figures = GatewayCollector(app.answered, lambda: http.connections, lambda: app.backend.events_set_aside)
     async with monitored(settings.metrics_address, lambda: figures):
-        listener = await _listen(http, settings)
+        listener = await listen(http, settings)
+        log.info("listening", address="{}:{}".format(*listener.sockets[0].getsockname()[:2]))
         counting = asyncio.create_task(_count(settings, app), name="counting")
         try:
             await asyncio.wait({counting, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -86,7 +88,7 @@ async def serve(settings: GatewaySettings) -> None:
             log.info("stopped")
 
 
-def _stop_signal() -> "asyncio.Future[None]":
+def stop_signal() -> "asyncio.Future[None]":
     """Return a future that is done at the first signal to stop."""
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[None] = loop.create_future()
@@ -101,18 +103,22 @@ def _stop_signal() -> "asyncio.Future[None]":
     return stop
 
 
-async def _listen(http: HttpServer, settings: GatewaySettings) -> asyncio.Server:
+async def listen(make: Callable[[], asyncio.BaseProtocol], settings: GatewaySettings) -> asyncio.Server:
+    """Take HTTP where the settings say; workers share the address.
+
+    Raises:
+        ConfigError: The address can't be listened on.
+    """
     host, port = settings.address
     loop = asyncio.get_running_loop()
     try:
         # reuse_address: a restart must not wait for the old connections' TIME_WAIT.
         listener = await loop.create_server(
-            http, host, port, backlog=_BACKLOG, reuse_address=True, reuse_port=settings.worker is not None
+            make, host, port, backlog=_BACKLOG, reuse_address=True, reuse_port=settings.worker is not None
         )
     except OSError as exc:
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else "no such host"
         raise ConfigError("TALLY_LISTEN", settings.listen, f"an address to listen on ({reason})") from exc
-    log.info("listening", address="{}:{}".format(*listener.sockets[0].getsockname()[:2]))
     return listener
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tally.address import Address
+from tally.address import PORT_MAX, Address
 from tally.cluster.etcd import EtcdSettings
 from tally.cluster.keys import Keys
 from tally.cluster.resolve import parse_resolve
@@ -81,6 +81,10 @@ class GatewaySettings:
         address = door.address_of(self.metrics)
         if address is None or address.port == 0:
             return address
+        if address.port + self.workers - 1 > PORT_MAX:
+            raise ConfigError(
+                "--metrics (TALLY_METRICS)", self.metrics, f"a port with {self.workers - 1} ports after it"
+            )
         return address._replace(port=address.port + (self.worker or 0))
 
 

@@ -6,7 +6,6 @@ Each is a whole gateway, started again when it ends, as systemd would; one that 
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from gateway.process import listen, stop_signal
 from gateway.settings import GatewaySettings
 from tally.command.machine.children import before_exec
 from tally.errors import ConfigError
@@ -36,51 +36,39 @@ async def supervise(settings: GatewaySettings, arguments: Sequence[str]) -> int:
     Raises:
         ConfigError: The address can't be listened on, or can't be shared.
     """
-    _check_address(settings)
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    if settings.address.port == 0:
+        raise ConfigError("--listen (TALLY_LISTEN)", settings.listen, "a port, if there are several --workers")
+    # Somebody else may have the address: those who share it would not notice.
+    (await listen(asyncio.Protocol, settings)).close()
+    stop = stop_signal()
     workers = [asyncio.create_task(_keep_up(number, arguments, stop)) for number in range(settings.workers)]
-    stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait([stopping, *workers], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stop, *workers], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        stop.set()
+        if not stop.done():
+            stop.set_result(None)
         statuses = await asyncio.gather(*workers)
     return max(statuses)
 
 
-def _check_address(settings: GatewaySettings) -> None:
-    """Find out now whether somebody else has the address: those who share it do not notice."""
-    host, port = settings.address
-    if port == 0:
-        raise ConfigError("--listen (TALLY_LISTEN)", settings.listen, "a port, if there are several --workers")
-    try:
-        socket.create_server((host, port)).close()
-    except OSError as exc:
-        reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else "no such host"
-        raise ConfigError("TALLY_LISTEN", settings.listen, f"an address to listen on ({reason})") from exc
-
-
-async def _keep_up(number: int, arguments: Sequence[str], stop: asyncio.Event) -> int:
+async def _keep_up(number: int, arguments: Sequence[str], stop: "asyncio.Future[None]") -> int:
     """Run one worker again and again until ``stop``; return its exit status, 0 if it ended because it had to."""
-    while not stop.is_set():
+    while not stop.done():
         began = time.monotonic()
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway", *arguments),
             env=os.environ | {WORKER_VARIABLE: str(number)},
             preexec_fn=before_exec(),
         )
-        ending, stopped = asyncio.create_task(process.wait()), asyncio.create_task(stop.wait())
-        await asyncio.wait([ending, stopped], return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if stop.is_set():
+        ending = asyncio.create_task(process.wait())
+        await asyncio.wait([ending, stop], return_when=asyncio.FIRST_COMPLETED)
+        if stop.done():
             return await _end(process, ending)
         status = ending.result()
         if status > 0 and time.monotonic() - began < _STARTS_WITHIN_S:
             return status
         log.error("worker_ended", worker=number, status=status)
-        await asyncio.wait([asyncio.create_task(stop.wait())], timeout=_PAUSE_S)
+        await asyncio.wait([stop], timeout=_PAUSE_S)
     return 0
 
 

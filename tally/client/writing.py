@@ -75,7 +75,7 @@ class Writing:
         self._blame = Blame() if blame is None else blame
 
     def overload(self) -> Overloaded | None:
-        """Return the error that any event would be refused with; None if there is room."""
+        """Return what any event would be refused with; None if there is room."""
         return self._overload if self._events >= self._queue_events else None
 
     def add(self, events: Sequence[Event], deadline: float, receipt: Receipt) -> None:
@@ -87,7 +87,7 @@ class Writing:
         """
         self._blame.suspects.check(events)
         if self._events + len(events) > self._queue_events:
-            raise self._overload.with_traceback(None)
+            raise Overloaded("the queue of events", self._queue_events)
         shape = self._state().config.shape
         if shape is not self._slots.shape:
             self._slots = Slots(shape)

@@ -31,9 +31,9 @@ def has_ended(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def running(port: int) -> AsyncIterator[Process]:
+async def running(port: int, host: str = "127.0.0.1") -> AsyncIterator[Process]:
     """Run workers on a port; they are gone when the block ends."""
-    address = f"127.0.0.1:{port}"
+    address = f"{host}:{port}"
     process = await start("--etcd", NOWHERE, "--listen", address, "--workers", str(WORKERS))
     assert process.stderr is not None
     said = b""
@@ -86,6 +86,19 @@ async def test_address_that_somebody_has_is_refused_and_so_is_a_port_of_the_kern
     process = await start("--etcd", NOWHERE, "--listen", "127.0.0.1:0", "--workers", "2")
     _, complaint = await process.communicate()
     assert (process.returncode, b"--workers" in complaint) == (1, True)
+
+
+async def test_workers_share_an_address_of_ipv6_too() -> None:
+    (port,) = free_ports(1)
+    async with running(port, host="[::1]") as process:
+        assert len(workers_of(process)) == WORKERS
+
+
+async def test_metrics_without_a_port_for_each_worker_are_refused() -> None:
+    process = await start(*("--etcd", NOWHERE, "--listen", "127.0.0.1:1", "--workers", "2", "--metrics", "[::1]:65535"))
+    _, complaint = await process.communicate()
+    assert (process.returncode, b"--metrics" in complaint) == (2, True)
+    assert b"Traceback" not in complaint
 
 
 async def test_workers_that_can_not_start_end_all() -> None:

@@ -75,6 +75,7 @@ def test_idempotency_key_is_read_wherever_it_stands(name: bytes, place: int) -> 
         pytest.param(POST + HOST + b"Idempotency-Key:\r\n\r\n", id="an empty key"),
         pytest.param(POST + HOST + b"TE: trailers\r\n\r\n", id="a header that is not known"),
         pytest.param(POST + HOST + b"X-A: 1\r\nX-A: 1\r\n\r\n", id="a header twice"),
+        pytest.param(POST + HOST + b"".join(b"X-%d: 1\r\n" % n for n in range(65)) + b"\r\n", id="too many headers"),
     ],
 )
 def test_everything_else_is_left_to_aiohttp(chunk: bytes) -> None:
