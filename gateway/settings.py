@@ -82,9 +82,8 @@ class GatewaySettings:
         if address is None or address.port == 0:
             return address
         if address.port + self.workers - 1 > PORT_MAX:
-            raise ConfigError(
-                "--metrics (TALLY_METRICS)", self.metrics, f"a port with {self.workers - 1} ports after it"
-            )
+            allowed = f"a port with {self.workers - 1} more after it"
+            raise ConfigError("--metrics (TALLY_METRICS)", self.metrics, allowed)
         return address._replace(port=address.port + (self.worker or 0))
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -43,7 +43,8 @@ async def supervise(settings: GatewaySettings, arguments: Sequence[str]) -> int:
     stop = stop_signal()
     workers = [asyncio.create_task(_keep_up(number, arguments, stop)) for number in range(settings.workers)]
     try:
-        await asyncio.wait([stop, *workers], return_when=asyncio.FIRST_COMPLETED)
+        waited: list[asyncio.Future[Any]] = [stop, *workers]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     finally:
         if not stop.done():
             stop.set_result(None)
@@ -61,7 +62,8 @@ async def _keep_up(number: int, arguments: Sequence[str], stop: "asyncio.Future[
             preexec_fn=before_exec(),
         )
         ending = asyncio.create_task(process.wait())
-        await asyncio.wait([ending, stop], return_when=asyncio.FIRST_COMPLETED)
+        waited: list[asyncio.Future[Any]] = [ending, stop]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if stop.done():
             return await _end(process, ending)
         status = ending.result()
