@@ -67,16 +67,24 @@ def _applied(record: CopyRecord, op: Op, counted: Counted | None) -> tuple[CopyR
     else:
         assert op.body is not None
         after, changes = decode_body(op.body, record)
-    log = 0, 0
+    log_from = log_bytes = 0
     if op.body is not None:
         entry = LogEntry(name, op.previous, op.body).encode()
-        log = record.log_from or name.opnum, record.log_bytes + len(entry)
+        log_from, log_bytes = record.log_from or name.opnum, record.log_bytes + len(entry)
         changes = changes._replace(puts=[*changes.puts, (log_key(after.generation, name.opnum), entry)])
     elif record.log_from:
         # Nobody but this copy has it: a log with a gap is of no use.
         whole_log = log_key(after.generation, 0), log_key(after.generation + 1, 0)
         changes = changes._replace(range_deletes=[*changes.range_deletes, whole_log])
-    return after.at_head(record.epoch, name, log), changes
+    after = after._replace(
+        epoch=record.epoch,
+        head_epoch=name.epoch,
+        opnum=name.opnum,
+        digest=name.digest,
+        log_from=log_from,
+        log_bytes=log_bytes,
+    )
+    return after, changes
 
 
 def _installed(record: CopyRecord | None, write: Install) -> tuple[CopyRecord, Changes]:

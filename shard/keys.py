@@ -18,7 +18,6 @@ those of the next. Its log goes with it: what the log of a dropped copy held may
 """
 
 import struct
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from tally.errors import StoreCorrupt
@@ -42,7 +41,7 @@ class Counts(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the stored bytes."""
-        return encode_counts(self)
+        return _COUNTS.pack(*self)
 
     @classmethod
     def decode(cls, value: bytes | None) -> "Counts":
@@ -53,11 +52,6 @@ class Counts(NamedTuple):
             return cls(*_COUNTS.unpack(value))
         except struct.error as exc:
             raise StoreCorrupt("the counts of a cell") from exc
-
-
-def encode_counts(counts: Sequence[int]) -> bytes:
-    """Return the stored bytes of clicks, impressions and users."""
-    return _COUNTS.pack(*counts)
 
 
 class WriterRow(NamedTuple):
@@ -121,11 +115,6 @@ class CopyRecord(NamedTuple):
     def encode(self) -> bytes:
         """Return the stored bytes."""
         return _RECORD.pack(*self)
-
-    def at_head(self, epoch: int, head: tuple[int, int, bytes], log: tuple[int, int]) -> "CopyRecord":
-        """Return the record with another epoch, head and log: ``_replace`` in a fifth of the time."""
-        generation, incarnation, _, _, _, _, writers, at_ms, swept_ms, keys_day, _, _ = self
-        return CopyRecord(generation, incarnation, epoch, *head, writers, at_ms, swept_ms, keys_day, *log)
 
     @classmethod
     def decode(cls, value: bytes) -> "CopyRecord":

@@ -24,7 +24,6 @@ from shard.keys import (
     Counts,
     WriterRow,
     cell_key,
-    encode_counts,
     known_key,
     known_keys_before,
     user_key,
@@ -249,25 +248,18 @@ class _Counting:
             return Counted(self._record, answers)
         # The time too: what the op removes depends on it.
         self._digest = xxh3_128_digest(self._digest + self._at_ms.to_bytes(8, "big"))
-        old = self._record
-        record = CopyRecord(
-            old.generation,
-            old.incarnation,
-            old.epoch,
-            head_epoch=old.epoch,
-            opnum=old.opnum + 1,
+        record = self._record._replace(
+            head_epoch=self._record.epoch,
+            opnum=self._record.opnum + 1,
             digest=self._digest,
             writers=self._writer_count,
             at_ms=self._at_ms,
-            swept_ms=old.swept_ms if all_writers is None else self._at_ms,
-            keys_day=self._today if self._new_keys else old.keys_day,
-            log_from=old.log_from,
-            log_bytes=old.log_bytes,
+            swept_ms=self._record.swept_ms if all_writers is None else self._at_ms,
+            keys_day=self._today if self._new_keys else self._record.keys_day,
         )
-        puts = [(key, encode_counts(cell)) for key, cell in self._cells.items()]
+        puts = [(key, Counts(*cell).encode()) for key, cell in self._cells.items()]
         puts += [(key, b"") for key in sorted(self._new_users)]
-        if self._new_keys:
-            puts += [(key, b"") for key in sorted(self._new_keys)]
+        puts += [(key, b"") for key in sorted(self._new_keys)]
         puts += [(key, row.encode()) for key, row in self._writers.items()]
         before = {key: self._found[key] for key in self._cells}
         return Counted(record, answers, puts, idle, self._outdated_keys(), before)

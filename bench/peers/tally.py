@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -67,7 +68,7 @@ class Tally(System):
             self._start(f"gateway{number}", "gateway", etcd, ["--listen", str(address), *self._gateway_flags])
         for number, address in enumerate(gateways, 1):
             self.processes.wait_until(
-                lambda there=address: nginx.answers(there, "/readyz"),  # type: ignore[misc]
+                partial(nginx.answers, address, "/readyz"),
                 name=f"gateway{number}",
                 within_s=READY_S,
             )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 from bench.bench import Bench
@@ -38,7 +39,7 @@ def _ask(bench: Bench) -> Found:
         for _ in range(bench.settings.rounds):
             hour, seed = bench.new_hour(), next_seed()
             write_commands(commands, hour=hour, events=_EVENTS, seed=seed)
-            runs[tally.title].append(measured(tally, hour, lambda: _grpc(tally, hour, seed)))  # noqa: B023
+            runs[tally.title].append(measured(tally, hour, partial(_grpc, tally, hour, seed)))
             bench.progress.ran(_NOMINAL_S, _said(tally, runs[tally.title][-1]))
             runs[redis.title].append(measured(redis, hour, lambda: redis.pipe(commands)))
             bench.progress.ran(_NOMINAL_S, _said(redis, runs[redis.title][-1]))

@@ -27,7 +27,7 @@ def apply(stored: Stored, op: Op, effects: Effects) -> Stored:
     """Store the op that follows the head."""
     assert op.previous == stored.head.name
     effects.writes.append(Apply(op))
-    return Stored(stored.incarnation, stored.complete, stored.epoch, op)  # A fifth of what _replace takes.
+    return stored._replace(head=op)
 
 
 def judge_forward(stored: Stored, message: Forward, *, joining: bool) -> Verdict:

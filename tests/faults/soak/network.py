@@ -3,8 +3,8 @@
 What is cut is silent, and healed after up to three leases. Ways to shards that were added stay open.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from tests.faults.soak.deck import Kind
@@ -20,72 +20,53 @@ _OTHERS: Final = (*_OTHER_SHARDS, GATEWAY, ETCD)
 
 
 async def cut_off(ground: Ground) -> None:
-    with _healed(ground):
-        ground.says(f"{WIRED} is cut off from all")
-        ground.wires.cut_off(WIRED)
-        await ground.a_while()
+    await _for_a_while(ground, "is cut off from all", lambda: ground.wires.cut_off(WIRED))
 
 
 async def cut_from_etcd(ground: Ground) -> None:
-    with _healed(ground):
-        ground.says(f"{WIRED} is cut off from etcd")
-        ground.wires.cut(WIRED, ETCD)
-        await ground.a_while()
+    await _for_a_while(ground, "is cut off from etcd", lambda: ground.wires.cut(WIRED, ETCD))
 
 
 async def cut_from_one(ground: Ground) -> None:
     other = ground.chance.choice((*_OTHER_SHARDS, GATEWAY))
-    with _healed(ground):
-        ground.says(f"{WIRED} is cut off from {other}")
-        ground.wires.cut(WIRED, other)
-        await ground.a_while()
+    await _for_a_while(ground, f"is cut off from {other}", lambda: ground.wires.cut(WIRED, other))
 
 
 async def mute(ground: Ground) -> None:
     """It hears, and nobody hears it; or one does not."""
     others = _some(ground)
-    with _healed(ground):
-        ground.says(f"{WIRED} is mute towards {', '.join(others)}")
-        for other in others:
-            ground.wires.block(WIRED, other)
-        await ground.a_while()
+    await _for_a_while(
+        ground, f"is mute towards {', '.join(others)}", *(partial(ground.wires.block, WIRED, other) for other in others)
+    )
 
 
 async def deaf(ground: Ground) -> None:
     """It is heard, and hears nobody; or one not."""
     others = _some(ground)
-    with _healed(ground):
-        ground.says(f"{WIRED} is deaf towards {', '.join(others)}")
-        for other in others:
-            ground.wires.block(other, WIRED)
-        await ground.a_while()
+    await _for_a_while(
+        ground, f"is deaf towards {', '.join(others)}", *(partial(ground.wires.block, other, WIRED) for other in others)
+    )
 
 
 async def strand(ground: Ground) -> None:
     """Leave its connections half-open; whoever finds out connects anew."""
-    ground.says(f"all connections of {WIRED} are dead")
-    ground.wires.strand(WIRED)
-    await ground.a_while()
+    await _for_a_while(ground, "has dead connections only", lambda: ground.wires.strand(WIRED))
 
 
 async def late(ground: Ground) -> None:
-    with _healed(ground):
-        ground.says(f"{WIRED}: 200 ms later")
-        ground.wires.all_are(_LATE)
-        await ground.a_while()
+    await _for_a_while(ground, "is 200 ms late", lambda: ground.wires.all_are(_LATE))
 
 
 async def slow(ground: Ground) -> None:
-    with _healed(ground):
-        ground.says(f"{WIRED}: 256 kbit/s")
-        ground.wires.all_are(_SLOW)
-        await ground.a_while()
+    await _for_a_while(ground, "has 256 kbit/s", lambda: ground.wires.all_are(_SLOW))
 
 
-@contextmanager
-def _healed(ground: Ground) -> Iterator[None]:
+async def _for_a_while(ground: Ground, what: str, *acts: Callable[[], object]) -> None:
+    ground.says(f"{WIRED} {what}")
     try:
-        yield
+        for act in acts:
+            act()
+        await ground.a_while()
     finally:
         ground.wires.heal()
         ground.wires.all_are(PASS)
