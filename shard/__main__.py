@@ -37,6 +37,12 @@ from tally.limits import raise_file_limit
 @option("--advertise", metavar="HOST:PORT", help="Where the others reach it. Default: --listen.")
 @option("--lease-s", type=int, default=10, help="Seconds after the last sign of life until it counts as away.")
 @resolve_option
+@option(
+    "--cache-mib",
+    type=int,
+    default=64,
+    help="Memory in MiB for what was read from the database; what is to be written to it takes half more at most.",
+)
 @option("--metrics", metavar="HOST:PORT", help="Where to answer GET /metrics, for Prometheus. Default: nowhere.")
 @option(
     "--set-damaged-aside",

@@ -20,7 +20,7 @@ import structlog
 from shard.directory import DATABASE, after_look, make_identity, sync_directory, write_durably
 from shard.keys import RECORDS
 from shard.opening import look_over
-from shard.store import Store
+from shard.store import CACHE_BYTES, Store
 from tally.cluster.identity import Identity
 from tally.cluster.slot_map import SlotMap
 from tally.errors import DataDamaged, DirectoryRefused, StoreCorrupt
@@ -69,7 +69,9 @@ def noted_damage(path: Path) -> str | None:
         raise DirectoryRefused(str(path), f"it can't be read ({exc.strerror})") from exc
 
 
-def open_data(path: Path, identity: Identity, held: SlotMap | None, *, give_up: bool) -> tuple[Identity, Store]:
+def open_data(
+    path: Path, identity: Identity, held: SlotMap | None, *, give_up: bool, cache_bytes: int = CACHE_BYTES
+) -> tuple[Identity, Store]:
     """Open the database of a data directory; a damaged one is set aside first, and an empty one takes its place.
 
     Args:
@@ -77,6 +79,7 @@ def open_data(path: Path, identity: Identity, held: SlotMap | None, *, give_up: 
         identity: What it says of itself.
         held: The map, None if there is none.
         give_up: Set a damaged one aside even if nobody else has its slots.
+        cache_bytes: See ``Store``.
 
     Returns:
         The identity to go on with, and the store.
@@ -89,7 +92,7 @@ def open_data(path: Path, identity: Identity, held: SlotMap | None, *, give_up: 
     reason = noted_damage(path)
     if reason is None:
         try:
-            return _open(path, identity)
+            return _open(path, identity, cache_bytes)
         except StoreCorrupt as exc:
             reason = exc.what
             note_damage(path, reason)
@@ -97,11 +100,11 @@ def open_data(path: Path, identity: Identity, held: SlotMap | None, *, give_up: 
     log.error("store_damaged", path=str(path), reason=reason, slots_only_here=len(slots))
     if slots and not give_up:
         raise DataDamaged(str(path), reason, slots)
-    return _open(path, set_aside(path, identity))
+    return _open(path, set_aside(path, identity), cache_bytes)
 
 
-def _open(path: Path, found: Identity) -> tuple[Identity, Store]:
-    store = Store(path / DATABASE)
+def _open(path: Path, found: Identity, cache_bytes: int) -> tuple[Identity, Store]:
+    store = Store(path / DATABASE, cache_bytes)
     try:
         identity = look_inside(path, found, store)
         look_over(store)  # Now, while a damaged one can still be set aside.

@@ -82,8 +82,14 @@ async def run(settings: ShardSettings, stop: Stop) -> None:
         await reader.start(float("inf"))
         identity = own_directory(settings, reader.state.config)
         structlog.contextvars.bind_contextvars(process=f"shard {identity.shard}")
-        give_up = settings.set_damaged_aside
-        identity, store = await asyncio.to_thread(open_data, settings.data, identity, reader.state.map, give_up=give_up)
+        identity, store = await asyncio.to_thread(
+            open_data,
+            settings.data,
+            identity,
+            reader.state.map,
+            give_up=settings.set_damaged_aside,
+            cache_bytes=settings.cache_mib * 2**20,
+        )
         node = _Node(settings, identity, etcd, reader, store)
         await stack.enter_async_context(monitored(settings.metrics_address, lambda: ShardCollector(node.figures)))
         await node.serve(stop)

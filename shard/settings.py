@@ -26,6 +26,7 @@ class ShardSettings:
         advertise: ``host:port`` where the others reach it; None if that is ``listen``.
         lease_s: How long it counts as alive after its last sign of life.
         resolve: Where this process reaches other shards, if not where etcd says: ``id=host:port,...``.
+        cache_mib: Memory for what was read from the database; as much and half more for what is to be written to it.
         metrics: ``host:port`` to answer ``GET /metrics`` on, port 0 for a free one; None: nowhere.
         set_damaged_aside: Go on without a damaged database even if nobody else has its slots.
         crash_at: For tests: the point of a move at which the process ends without warning.
@@ -39,6 +40,7 @@ class ShardSettings:
     listen: str = "127.0.0.1:9101"
     advertise: str | None = None
     lease_s: int = 10
+    cache_mib: int = 64
     resolve: str = ""
     metrics: str | None = None
     set_damaged_aside: bool = False
@@ -57,6 +59,8 @@ class ShardSettings:
             )
         if not 2 <= self.lease_s <= 300:
             raise ConfigError("--lease-s (TALLY_LEASE_S)", self.lease_s, "2..300")
+        if not 4 <= self.cache_mib <= 65_536:
+            raise ConfigError("--cache-mib (TALLY_CACHE_MIB)", self.cache_mib, "4..65536")
         _ = self.resolved, self.metrics_address  # They complain, if need be.
         if self.crash_at is not None and self.crash_at not in list(Point):
             raise ConfigError("--crash-at (TALLY_CRASH_AT)", self.crash_at, ", ".join(Point))

@@ -36,7 +36,7 @@ from tally.errors import DirectoryRefused, StoreBusy, StoreCorrupt, StoreFailed
 WRITE_ENTRIES: Final = 1000  # rocksdict holds the GIL through a write: about 0.3 ms for so many.
 STALL_MAX_S: Final = 20.0
 STALL_PAUSE_S: Final = 0.01
-BLOCK_CACHE_BYTES: Final = 64 * 2**20
+CACHE_BYTES: Final = 64 * 2**20
 
 # How RocksDB's errors are told apart: rocksdict passes on their text, and nothing else.
 _STALLED: Final = "Result incomplete: Write stall"
@@ -62,8 +62,12 @@ class Changes(NamedTuple):
 class Store:
     """An open database."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES) -> None:
         """Open or make the database in ``path``; all that it holds then is durable.
+
+        Args:
+            path: Its directory.
+            cache_bytes: For blocks that were read; each of three buffers for what was written may take half of it.
 
         Raises:
             DirectoryRefused: Another process has it open.
@@ -71,7 +75,7 @@ class Store:
             StoreFailed: It can't be opened: no permission, no room, too many files.
         """
         try:
-            self._db = Rdict(str(path), _options())
+            self._db = Rdict(str(path), _options(cache_bytes))
             self._note = Note.open(path)
         except Exception as exc:
             if _LOCKED.search(str(exc)):
@@ -260,10 +264,10 @@ def _entries(iterator: RdictIter, start: bytes, end: bytes) -> Iterator[tuple[by
         _raise(exc)
 
 
-def _options() -> Options:
+def _options(cache_bytes: int) -> Options:
     table = BlockBasedOptions()
     table.set_bloom_filter(10, False)
-    table.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    table.set_block_cache(Cache(cache_bytes))
     # Filters and indexes count towards the cache, so that memory does not grow with the number of users.
     table.set_cache_index_and_filter_blocks(True)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
@@ -273,7 +277,7 @@ def _options() -> Options:
     # Up to the first damage: a power cut may leave some behind the last flush. What was flushed, the links tell.
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
     options.set_compression_type(DBCompressionType.lz4())
-    options.set_write_buffer_size(32 * 2**20)
+    options.set_write_buffer_size(cache_bytes // 2)
     options.set_max_write_buffer_number(3)
     options.set_max_total_wal_size(256 * 2**20)
     options.set_max_background_jobs(2)

@@ -169,7 +169,7 @@ def test_rocksdb_alone_passes_over_zeros_without_a_word(tmp_path: Path, written:
     content = bytearray(log.read_bytes())
     zero(content, 5 * LOG_BLOCK, LOG_BLOCK)
     log.write_bytes(content)
-    database = Rdict(str(path), store_module._options())
+    database = Rdict(str(path), store_module._options(store_module.CACHE_BYTES))
     found = [key for key in database.keys() if isinstance(key, bytes) and key < LINKS[0]]  # noqa: SIM118 - no dict.
     database.close()
     assert (len(found), found[-1]) == (WRITES - LOG_BLOCK // 1024, b"k%06d" % (WRITES - 1))

@@ -198,7 +198,7 @@ def test_note_that_is_torn_says_nothing(path: Path) -> None:
 def test_database_without_links_gets_them(path: Path) -> None:
     """An older version made it."""
     path.mkdir()
-    database = Rdict(str(path), store_module._options())
+    database = Rdict(str(path), store_module._options(store_module.CACHE_BYTES))
     database[b"a"] = b"1"
     database.close()
     for _ in range(2):
@@ -308,11 +308,7 @@ def test_database_whose_list_of_tables_is_damaged_is_corrupt(path: Path, name: s
 
 
 def test_stalls_are_waited_out_and_nothing_is_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = store_module._options()
-    options.set_write_buffer_size(64 * 1024)  # Full after six of the writes below.
-    options.set_max_write_buffer_number(2)
-    monkeypatch.setattr(store_module, "_options", lambda: options)
-    store = Store(path)
+    store = Store(path, 128 * 1024)  # A buffer is full after six of the writes below.
     stalls = count_stalls(store, monkeypatch)
     keys = [b"k%05d" % number for number in range(1_000)]
     for key in keys:

@@ -27,6 +27,7 @@ from tests.support.wrong_clock import WrongClock
 LIVES_ON: Final = "s1"
 WIRED: Final = "s2"
 PRELOADED: Final = "s3"
+CACHE_MIB: Final = 8  # Full long before the time from which memory is compared.
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Rig:
     def __call__(self, cluster: Cluster) -> None:
         """Lay it."""
         self.wires = Wires(self._proxies, cluster, around=(WIRED,))
+        for shard in cluster.shards:
+            cluster.env.setdefault(shard, {})["TALLY_CACHE_MIB"] = str(CACHE_MIB)
         if shutil.which("cc"):
             disk = FaultyDisk.build(self.directory / "shims")
             clock = WrongClock(self.directory / "shims")

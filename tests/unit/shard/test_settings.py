@@ -28,6 +28,7 @@ def settings(**more: Any) -> ShardSettings:
         ),
         ({"resolve": "s2"}, "--resolve (TALLY_RESOLVE) is 's2'; allowed: "),
         ({"metrics": "9401"}, "--metrics (TALLY_METRICS) is '9401'; allowed: "),
+        ({"cache_mib": 3}, "--cache-mib (TALLY_CACHE_MIB) is 3; allowed: 4..65536"),
         ({"lease_s": 1}, "--lease-s (TALLY_LEASE_S) is 1; allowed: 2..300"),
     ],
 )
