@@ -14,7 +14,7 @@ from tally.event import Event
 from tests.support import cluster_values
 from tests.support.events import HOUR, click, keyed, slot_of_event, users_of_slot
 from tests.support.routing import answer_to
-from tests.unit.client.test_writing import Bench
+from tests.support.writing_bench import Bench
 
 POISON = click("ann")
 SLOT = slot_of_event(POISON, cluster_values.SMALL)
