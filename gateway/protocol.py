@@ -116,8 +116,8 @@ class Connection(RequestHandler):
             auto_decompress=False,  # Bodies are thrown away; a small one must not grow first.
         )
         self._server = server
-        self._head_alarm = Alarm(loop, server.header_timeout_s, self._head_is_late)
-        self._fetch_alarm = Alarm(loop, server.idle_timeout_s, self._abort)
+        self._head_alarm = Alarm(loop, server.header_timeout_s)
+        self._fetch_alarm = Alarm(loop, server.idle_timeout_s)
         self._has_part_of_head = False
         self._is_refused = False
         self._has_ended = False
@@ -132,12 +132,13 @@ class Connection(RequestHandler):
         if self._server.is_crowded:
             self._refuse(Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections are open"))
         else:
-            self._head_alarm.start()
+            self._head_alarm.start(self._head_is_late)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the alarms with the connection."""
+        """Forget what knows this connection: it is freed then, and not when the garbage collector comes by."""
         self._head_alarm.stop()
         self._fetch_alarm.stop()
+        self._newest_body = EMPTY_PAYLOAD
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -165,7 +166,7 @@ class Connection(RequestHandler):
             # The parser does not tell what it holds back: a part that came in one packet with a complete request starts
             # its time with its next byte, or falls to the idle time-out.
             self._has_part_of_head = True
-            self._head_alarm.start()
+            self._head_alarm.start(self._head_is_late)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it; aiohttp always closes.
         """Go on while answers are due: a client may end its side and still read, as ``nc -N`` does."""
@@ -238,7 +239,7 @@ class Connection(RequestHandler):
     def pause_writing(self) -> None:
         """Give a client that fetches no answers a time to do so."""
         super().pause_writing()
-        self._fetch_alarm.start()
+        self._fetch_alarm.start(self._abort)
 
     def resume_writing(self) -> None:
         """Go on: the client fetched something."""
@@ -254,6 +255,7 @@ class Connection(RequestHandler):
     ) -> web.StreamResponse:
         """Answer what could not be parsed, or is refused. A traceback would help nobody but who wants a full disk."""
         if isinstance(exc, HttpProcessingError):
+            exc.__traceback__ = None  # It leads to a frame that holds the error, and the connection with it, for ever.
             exc = refusal_of_error(exc)
         if not isinstance(exc, Refused):
             log.error("request_failed", exc_info=exc)

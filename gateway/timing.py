@@ -5,20 +5,23 @@ from collections.abc import Callable
 
 
 class Alarm:
-    """Calls back once after a time, unless it is stopped before."""
+    """Calls back once after a time, unless it is stopped before.
 
-    __slots__ = ("_after_s", "_callback", "_loop", "_timer")
+    Stopped, it knows nothing of whom it was to call: so that a connection which has one is freed when it is closed, not
+    when the garbage collector comes by.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, after_s: float, callback: Callable[[], None]) -> None:
+    __slots__ = ("_after_s", "_loop", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, after_s: float) -> None:
         self._loop = loop
         self._after_s = after_s
-        self._callback = callback
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
+    def start(self, callback: Callable[[], None]) -> None:
         """Let the time begin, if it is not running."""
         if self._timer is None:
-            self._timer = self._loop.call_later(self._after_s, self._callback)
+            self._timer = self._loop.call_later(self._after_s, callback)
 
     def stop(self) -> None:
         """Do not call back, until started again."""

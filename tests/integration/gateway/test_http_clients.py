@@ -6,6 +6,7 @@ import gc
 import pytest
 
 from gateway.app import App
+from gateway.protocol import Connection
 from tests.support.http_door import GOOD, HOUR, POST, TIMEOUT_S, TIMESTAMP, serving
 from tests.support.memory_backend import MemoryBackend
 from tests.support.raw_http import HOST, RawClient
@@ -187,3 +188,36 @@ async def _is_served(port: int) -> bool:
     async with await RawClient.connect(port) as client:
         await client.send(POST + b"\r\n")
         return (await client.answer()).status == 204
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /anal",
+        POST + b"\r\n",
+        b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n",
+        POST + b"Content-Length: 5\r\n\r\nwhole",
+        b"garbage\r\n\r\n",
+    ],
+    ids=["nothing", "part of a head", "hot lane", "other lane", "body", "garbage"],
+)
+async def test_closed_connection_is_freed_without_the_garbage_collector(port: int, sent: bytes) -> None:
+    """Clients that do not keep their connections would otherwise fill the memory, until it comes by."""
+    gc.collect()
+    earlier = _connections()  # Held, so that none of them goes while the others are counted.
+    gc.disable()
+    try:
+        async with await RawClient.connect(port) as client:
+            await client.send(sent)
+            if sent.endswith((b"\n", b"whole")):
+                await client.answer()
+            await until(lambda: len(_connections()) == len(earlier) + 1)
+        await until(lambda: len(_connections()) == len(earlier), within_s=2)
+    finally:
+        gc.enable()
+
+
+def _connections() -> list[Connection]:
+    """Return the connections in memory, open or not."""
+    return [one for one in gc.get_objects() if type(one) is Connection]
