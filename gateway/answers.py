@@ -60,8 +60,7 @@ class Writer:
     def __init__(self) -> None:
         self._second = 0
         self._date = b""
-        self._last: HttpAnswer | None = None
-        self._last_bytes = b""
+        self._newest: dict[int, tuple[HttpAnswer, bytes]] = {}  # Of each status; many are answered with the same.
 
     def to_bytes(self, answer: HttpAnswer, *, closes: bool = False) -> bytes:
         """Return what is sent; ``closes``: this connection ends, whatever the answer is."""
@@ -69,12 +68,13 @@ class Writer:
         if second != self._second:
             self._second = second
             self._date = f"Date: {rfc822_formatted_time()}\r\n".encode()
-            self._last = None
+            self._newest.clear()
         if closes or answer.closes:
             return self._encoded(answer, closes=True)
-        if answer is not self._last:  # Many are answered with the same.
-            self._last, self._last_bytes = answer, self._encoded(answer, closes=False)
-        return self._last_bytes
+        newest = self._newest.get(answer.status)
+        if newest is None or newest[0] is not answer:
+            newest = self._newest[answer.status] = answer, self._encoded(answer, closes=False)
+        return newest[1]
 
     def _encoded(self, answer: HttpAnswer, *, closes: bool) -> bytes:
         head = _head(answer.status, answer.headers)
