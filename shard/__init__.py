@@ -1,13 +1,14 @@
 """One node: it keeps copies of slots, counts what comes in for them, and answers over gRPC.
 
-    keys, op, slot_copy, hour_parts   what is stored, how it changes and what it adds up to: pure
-    replica/                          how a slot is copied: pure, not driven yet (ARCHITECTURE, "What comes next")
-    store, directory                  RocksDB, and whose data it is
-    engine                            the worker: one pass steps all slots that are ready
-    exchange, analytics               the gRPC services
-    node                              all of it as one process
+    replica/   the life of one copy of a slot: pure
+    counting/  what is stored, and how an op changes it: pure
+    clones/    how a copy comes from one shard to another: pure
+    storage/   RocksDB, and whose data it is
+    engine/    the worker: one pass steps all slots that are ready
+    rpc/       the gRPC services, and the ways to the other shards
+    node       all of it as one process
 
-Nothing in here knows of HTTP.
+Each imports only those above it in this list. Nothing in here knows of HTTP.
 """
 
 import os

@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from shard.redundancy import RedundancyFigures
+from shard.engine.redundancy import RedundancyFigures
 from tally.monitor.names import events_set_aside
 
 

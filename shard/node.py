@@ -16,19 +16,19 @@ from grpc_reflection.v1alpha import reflection
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
-from shard.analytics import AnalyticsService
-from shard.asking import Asker
-from shard.damage import note_damage, open_data
-from shard.directory import check_identity, make_identity, read_identity
-from shard.disk import DISK_MAX_S
-from shard.engine import Engine
-from shard.exchange import NodeService
+from shard.engine.engine import Engine
+from shard.engine.points import Point, counts_all, crash_at, crash_on_user, goes_on
 from shard.figures import Figures, ShardCollector
-from shard.peers import Peers
-from shard.points import Point, counts_all, crash_at, crash_on_user, goes_on
+from shard.rpc.analytics import AnalyticsService
+from shard.rpc.asking import Asker
+from shard.rpc.exchange import NodeService
+from shard.rpc.peers import Peers
+from shard.rpc.to_controller import ToController
 from shard.settings import ShardSettings
-from shard.store import Store
-from shard.to_controller import ToController
+from shard.storage.damage import note_damage, open_data
+from shard.storage.directory import check_identity, make_identity, read_identity
+from shard.storage.disk import DISK_MAX_S
+from shard.storage.store import Store
 from tally.client.blame import Own
 from tally.client.channel import SERVER_OPTIONS
 from tally.client.client import RoutedClient

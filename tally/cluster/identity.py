@@ -13,7 +13,7 @@ from tally.errors import ConfigError, DirectoryRefused
 from tally.hashing import Shape
 
 FORMAT: Final = 2
-"""Of all that the directory holds: see ``shard/keys.py``."""
+"""Of all that the directory holds: see ``shard/counting/keys.py``."""
 IDENTITY_FILE: Final = "tally-shard.json"
 
 

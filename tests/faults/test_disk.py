@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from shard.disk import DISK_MAX_S
+from shard.storage.disk import DISK_MAX_S
 from tests.faults.probe import Measurement, Row, measured
 from tests.faults.rows import LEASE_S, check, new_seed
 from tests.support.faulty_disk import FaultyDisk

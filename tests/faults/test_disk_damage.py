@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from shard.damage import SET_ASIDE
+from shard.storage.damage import SET_ASIDE
 from tests.faults.probe import Measurement, Row, measured
 from tests.faults.rows import LEASE_S, check, new_seed
 from tests.support import damage

@@ -15,7 +15,7 @@ import grpc.aio
 import pytest
 
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
-from shard.points import CRASHED
+from shard.engine.points import CRASHED
 from tally.client.suspects import ASIDE_FIRST_S
 from tally.cluster.etcd import Etcd, EtcdSettings
 from tally.cluster.keys import Keys

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from protos.tally.internal.v1 import node_pb2
-from shard.clone_source import clone_parts
-from shard.clone_target import CloneTarget
-from shard.cloning import drop_changes
-from shard.keys import content_ranges, generation_ranges, log_key, staging_key, without_generation
+from shard.clones.cloning import drop_changes
+from shard.clones.source import clone_parts
+from shard.clones.target import CloneTarget
+from shard.counting.changes import Changes
+from shard.counting.keys import content_ranges, generation_ranges, log_key, staging_key, without_generation
 from shard.replica.words import Cloned, OpName
-from shard.store import Changes, Store
+from shard.storage.store import Store
 from tests.support.clones import GENERATION, OWN, content, head_op, logged, name, record
 
 USERS = 30_000

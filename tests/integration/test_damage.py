@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from shard.damage import DAMAGE_FILE, SET_ASIDE, note_damage, open_data
-from shard.directory import DATABASE, make_identity, read_identity
-from shard.keys import CopyRecord, record_key
-from shard.links import NOTE_FILE
-from shard.store import Changes, Store
+from shard.counting.changes import Changes
+from shard.counting.keys import CopyRecord, record_key
+from shard.storage.damage import DAMAGE_FILE, SET_ASIDE, note_damage, open_data
+from shard.storage.directory import DATABASE, make_identity, read_identity
+from shard.storage.links import NOTE_FILE
+from shard.storage.store import Store
 from tally.cluster.identity import Identity
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.errors import DataDamaged, DirectoryRefused

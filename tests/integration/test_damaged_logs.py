@@ -15,9 +15,9 @@ from typing import Final
 import pytest
 from rocksdict import Rdict
 
-from shard import store as store_module
-from shard.links import LINKS, NOTE_FILE
-from shard.store import Store
+from shard.storage import store as store_module
+from shard.storage.links import LINKS, NOTE_FILE
+from shard.storage.store import Store
 from tally.errors import StoreCorrupt
 from tests.support import commands
 
@@ -31,7 +31,8 @@ _WRITE: Final = """
 import random
 import sys
 from pathlib import Path
-from shard.store import Changes, Store
+from shard.storage.store import Store
+from shard.counting.changes import Changes
 
 store, writes, sizes = Store(Path(sys.argv[1])), int(sys.argv[2]), [int(size) for size in sys.argv[4].split()]
 chance = random.Random(sys.argv[3])

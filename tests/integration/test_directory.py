@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from shard.damage import look_inside
-from shard.directory import DATABASE, check_identity, make_identity, read_identity
-from shard.keys import CopyRecord, record_key
+from shard.counting.changes import Changes
+from shard.counting.keys import CopyRecord, record_key
 from shard.node import own_directory
 from shard.settings import ShardSettings
-from shard.store import Changes, Store
+from shard.storage.damage import look_inside
+from shard.storage.directory import DATABASE, check_identity, make_identity, read_identity
+from shard.storage.store import Store
 from tally.cluster.etcd import EtcdSettings
 from tally.cluster.identity import IDENTITY_FILE, Identity
 from tally.cluster.keys import Keys

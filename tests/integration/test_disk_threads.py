@@ -8,8 +8,9 @@ from typing import Final
 
 import pytest
 
-from shard.disk import Disk
-from shard.store import Changes, Store
+from shard.counting.changes import Changes
+from shard.storage.disk import Disk
+from shard.storage.store import Store
 from tests.support.waiting import until
 
 PATIENT_S: Final = 10.0

@@ -10,14 +10,15 @@ from typing import Final
 import pytest
 
 from protos.tally.internal.v1 import node_pb2
-from shard import disk
-from shard import engine as engine_module
-from shard.engine import Engine
-from shard.hour_parts import PartOfHour, Question
-from shard.keys import cell_key
-from shard.op import Answer, SubBatch
+from shard.counting.changes import Changes
+from shard.counting.keys import cell_key
+from shard.counting.op import Answer, SubBatch
+from shard.engine import engine as engine_module
+from shard.engine.engine import Engine
+from shard.engine.hour_parts import PartOfHour, Question
 from shard.replica.words import Heads, Message
-from shard.store import Changes, Store
+from shard.storage import disk
+from shard.storage.store import Store
 from tally.client.counts import HourCounts
 from tally.cluster.rows import Change, Request
 from tally.cluster.slot_map import SlotMap, SlotRow

@@ -11,8 +11,8 @@ from typing import Final
 
 import pytest
 
-from shard.links import NOTE_FILE
-from shard.store import Store
+from shard.storage.links import NOTE_FILE
+from shard.storage.store import Store
 from tests.support import commands
 from tests.support.faulty_disk import FaultyDisk
 
@@ -23,7 +23,8 @@ SEEDS: Final = range(4)
 _WRITE: Final = """
 import sys
 from pathlib import Path
-from shard.store import Changes, Store
+from shard.storage.store import Store
+from shard.counting.changes import Changes
 
 store, flushed = Store(Path(sys.argv[1])), int(sys.argv[2])
 for number in range(2 * flushed):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from shard.keys import known_key, known_keys_before, writer_key
-from shard.store import Changes, Store
+from shard.counting.changes import Changes
+from shard.counting.keys import known_key, known_keys_before, writer_key
+from shard.storage.store import Store
 
 
 @pytest.fixture

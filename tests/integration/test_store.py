@@ -12,9 +12,10 @@ from typing import Final
 import pytest
 from rocksdict import Rdict
 
-from shard import store as store_module
-from shard.links import NOTE_FILE
-from shard.store import WRITE_ENTRIES, Changes, Store
+from shard.counting.changes import WRITE_ENTRIES, Changes
+from shard.storage import store as store_module
+from shard.storage.links import NOTE_FILE
+from shard.storage.store import Store
 from tally.errors import DirectoryRefused, StoreBusy, StoreCorrupt, StoreFailed
 from tests.support import commands
 
@@ -227,7 +228,8 @@ def writing_process(path: Path) -> Iterator[subprocess.Popen[bytes]]:
 _WRITE_AND_WAIT = """
 import sys
 from pathlib import Path
-from shard.store import Changes, Store
+from shard.storage.store import Store
+from shard.counting.changes import WRITE_ENTRIES, Changes
 
 store = Store(Path(sys.argv[1]))
 store.write(Changes([(b"k%05d" % number, b"v" * 100)]) for number in range(int(sys.argv[2])))

@@ -13,8 +13,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from shard.directory import DATABASE
-from shard.store import Store
+from shard.storage.directory import DATABASE
+from shard.storage.store import Store
 from tests.support import commands
 from tests.support.etcd import EtcdServer, free_ports
 from tests.support.waiting import until

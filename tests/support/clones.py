@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from protos.tally.internal.v1 import node_pb2
-from shard.clone_target import CloneTarget
-from shard.keys import CopyRecord, Counts, WriterRow, cell_key, known_key, log_key, user_key, writer_key
-from shard.op_log import LogEntry
+from shard.clones.target import CloneTarget
+from shard.counting.changes import Changes
+from shard.counting.keys import CopyRecord, Counts, WriterRow, cell_key, known_key, log_key, user_key, writer_key
+from shard.counting.op_log import LogEntry
 from shard.replica.words import NOTHING, Cloned, Op, OpName
-from shard.store import Changes
 
 GENERATION: Final = 7
 OWN: Final = 9

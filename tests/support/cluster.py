@@ -129,7 +129,7 @@ class Cluster:
 
         Args:
             name: Which.
-            crash_at: Of a shard: the step of a move at which it ends by itself; see ``shard/points.py``.
+            crash_at: Of a shard: the step of a move at which it ends by itself; see ``shard/engine/points.py``.
         """
         before = self._processes.get(name)
         assert before is None or before.poll() is not None, f"{name} runs"

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from shard.keys import CopyRecord, WriterRow, writer_range
-from shard.op import Counted, SubBatch, count, keys_to_read, locate, wants_sweep
+from shard.counting.keys import CopyRecord, WriterRow, writer_range
+from shard.counting.op import Counted, SubBatch, count, keys_to_read, locate, wants_sweep
 from tally.event import Event
 from tally.hashing import Shape
 from tests.support.cluster_values import SMALL

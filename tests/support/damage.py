@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from shard.directory import DATABASE
+from shard.storage.directory import DATABASE
 
 BLOCK: Final = 4096
 _WHERE_RECORDS_STAND: Final = 4096  # The first keys of a table: records of copies, then counts, which are read always.

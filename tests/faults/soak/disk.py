@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from typing import Final
 
-from shard.disk import DISK_MAX_S
+from shard.storage.disk import DISK_MAX_S
 from tests.faults.soak.deck import Kind
 from tests.faults.soak.ground import LIVES_ON, PRELOADED, WIRED, Ground
 from tests.support import damage

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from shard.points import Point
+from shard.engine.points import Point
 from tests.integration.operations.load import show, under_load
 from tests.integration.operations.status import rest
 from tests.support.cluster import Cluster

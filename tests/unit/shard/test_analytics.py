@@ -3,7 +3,7 @@
 import pytest
 
 from protos.tally.v1 import analytics_pb2
-from shard.analytics import EVENTS_MAX, event_from_wire, events_from_wire
+from shard.rpc.analytics import EVENTS_MAX, event_from_wire, events_from_wire
 from tally.errors import InvalidEvent
 from tally.event import HOUR_MAX, TIMESTAMP_MS_MAX, Event, Kind, key_hash
 

@@ -4,8 +4,8 @@ from collections import deque
 from typing import Final
 
 from protos.tally.internal.v1 import node_pb2
-from shard.calls_wire import MESSAGE_BYTES, Call, answer_of, calls_of, next_answers, put_call
 from shard.replica.words import Answer, Confirm, Forward, Heads, Op, OpName, Verdict
+from shard.rpc.calls_wire import MESSAGE_BYTES, Call, answer_of, calls_of, next_answers, put_call
 from tally.client.channel import MESSAGE_BYTES_MAX
 
 INCARNATION: Final = "ab" * 16

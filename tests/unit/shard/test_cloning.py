@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.tally.internal.v1 import node_pb2
-from shard import clone_source
-from shard.clone_source import clone_parts, refusal
-from shard.clone_target import CloneTarget
-from shard.cloning import CATCH_UP_BYTES_MAX, CHUNK_BYTES, CloneBroken, Staged, drop_changes, head_name
-from shard.keys import generation_ranges, log_key, record_key, staging_key, with_generation, without_generation
-from shard.op_log import LogEntry
+from shard.clones import source as clone_source
+from shard.clones.cloning import CATCH_UP_BYTES_MAX, CHUNK_BYTES, CloneBroken, Staged, drop_changes, head_name
+from shard.clones.source import clone_parts, refusal
+from shard.clones.target import CloneTarget
+from shard.counting.changes import WRITE_ENTRIES
+from shard.counting.keys import generation_ranges, log_key, record_key, staging_key, with_generation, without_generation
+from shard.counting.op_log import LogEntry
+from shard.replica.wire import op_to_wire
 from shard.replica.words import NOTHING, Cloned, Op, OpName
-from shard.replica_wire import op_to_wire
-from shard.store import WRITE_ENTRIES
 from tally.errors import StoreCorrupt
 from tests.support.clones import GENERATION, OWN, Still, content, head_op, logged, name, received, record
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from shard.cloning import Staged
-from shard.copy_writes import changes_of, trimmed
-from shard.keys import CopyRecord, generation_ranges, log_key, record_key, staging_key
-from shard.op import Counted
-from shard.op_body import decode_body, encode_body
-from shard.op_log import LogEntry
+from shard.clones.cloning import Staged
+from shard.counting.changes import Changes
+from shard.counting.keys import CopyRecord, generation_ranges, log_key, record_key, staging_key
+from shard.counting.op import Counted
+from shard.counting.op_body import decode_body, encode_body
+from shard.counting.op_log import LogEntry
+from shard.engine.copy_writes import changes_of, trimmed
 from shard.replica.words import Apply, Install, Op, OpName, Rename, Renounce, SetEpoch, Write
-from shard.store import Changes
 from tests.support.cluster_values import SMALL
 from tests.support.copies import ANN, DictCopy, sub_batch
 from tests.support.events import click, slot_of_event

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from shard.damage import only_here
+from shard.storage.damage import only_here
 from tally.cluster.identity import Identity
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.errors import DataDamaged

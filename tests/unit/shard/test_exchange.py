@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.tally.internal.v1 import node_pb2
-from shard.exchange import question_from_wire, sub_batch_from_wire
-from shard.hour_parts import Question
-from shard.op import OP_EVENTS_MAX, SubBatch
+from shard.counting.op import OP_EVENTS_MAX, SubBatch
+from shard.engine.hour_parts import Question
+from shard.rpc.exchange import question_from_wire, sub_batch_from_wire
 from tally.event import HOUR_MAX
 from tally.hashing import Shape
 from tests.support.cluster_values import SMALL

@@ -6,8 +6,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from shard.engine.redundancy import RedundancyFigures
 from shard.figures import Figures, ShardCollector
-from shard.redundancy import RedundancyFigures
 
 FIGURES = Figures(
     RedundancyFigures(slots_primary=86, single_copy_s=12.5, copies_missing=3, clones=4, catch_ups=5, terms_refused=6),

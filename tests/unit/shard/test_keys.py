@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shard.keys import (
+from shard.counting.keys import (
     HEARTBEAT_KEY,
     RECORDS,
     STAGED,

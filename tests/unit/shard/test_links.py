@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from shard.links import LINKS, last_write, link_key
+from shard.storage.links import LINKS, last_write, link_key
 from tally.errors import StoreCorrupt
 
 

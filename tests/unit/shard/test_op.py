@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos.tally.internal.v1 import node_pb2
-from shard.keys import Counts, WriterRow, cell_key, user_key, writer_key
-from shard.op import SWEEP_EVERY_MS, WRITER_IDLE_MS, WRITERS_MAX, Answer, Counted, SubBatch
+from shard.counting.keys import Counts, WriterRow, cell_key, user_key, writer_key
+from shard.counting.op import SWEEP_EVERY_MS, WRITER_IDLE_MS, WRITERS_MAX, Answer, Counted, SubBatch
 from tally.event import HOUR_MAX, Event, Kind, Refusal
 from tally.hashing import bucket_of
 from tests.support.cluster_values import SMALL

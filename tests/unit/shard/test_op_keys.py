@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos.tally.internal.v1 import node_pb2
-from shard.keys import CopyRecord, Counts, cell_key, known_key, known_keys_before
-from shard.op import DAY_MS, Answer, SubBatch
+from shard.counting.keys import CopyRecord, Counts, cell_key, known_key, known_keys_before
+from shard.counting.op import DAY_MS, Answer, SubBatch
 from tally.event import Event, Kind, Refusal
 from tally.hashing import bucket_of
 from tests.support.cluster_values import SMALL

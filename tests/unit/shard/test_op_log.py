@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shard.op_log import LogEntry
+from shard.counting.op_log import LogEntry
 from shard.replica.words import NOTHING, OpName
 from tally.errors import StoreCorrupt
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shard.redundancy import Redundancy, RedundancyFigures
+from shard.engine.redundancy import Redundancy, RedundancyFigures
 from tally.cluster.slot_map import SlotRow
 
 

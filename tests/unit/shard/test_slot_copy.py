@@ -1,7 +1,7 @@
 """How many sub-batches one op takes."""
 
-from shard.op import OP_EVENTS_MAX
-from shard.slot_copy import Arrived, fitting
+from shard.counting.op import OP_EVENTS_MAX
+from shard.engine.slot_copy import Arrived, fitting
 from tests.support.copies import ANN, sub_batch
 from tests.support.events import click
 

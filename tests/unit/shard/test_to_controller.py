@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from protos.tally.internal.v1 import node_pb2
-from shard.to_controller import OTHERS, ToController, Ways
+from shard.rpc.to_controller import OTHERS, ToController, Ways
 from tally.cluster.controller import Controller
 from tally.cluster.members import ControllerSeat
 from tally.cluster.node_calls import NodeCalls

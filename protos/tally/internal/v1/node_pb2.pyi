@@ -572,7 +572,7 @@ Global___Op: _TypeAlias = Op  # noqa: Y015
 
 @_typing.final
 class OpBody(_message.Message):
-    """What an op changes, the same on every copy. Keys are those of shard/keys.py without their generation."""
+    """What an op changes, the same on every copy. Keys are those of shard/counting/keys.py without their generation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -586,7 +586,7 @@ class OpBody(_message.Message):
     RANGE_STARTS_FIELD_NUMBER: _builtins.int
     RANGE_ENDS_FIELD_NUMBER: _builtins.int
     writers: _builtins.int
-    """The copy's record after the op: see CopyRecord in shard/keys.py."""
+    """The copy's record after the op: see CopyRecord in shard/counting/keys.py."""
     at_ms: _builtins.int
     swept_ms: _builtins.int
     keys_day: _builtins.int
@@ -946,7 +946,7 @@ Global___CloneEntries: _TypeAlias = CloneEntries  # noqa: Y015
 
 @_typing.final
 class EntryColumns(_message.Message):
-    """Keys of shard/keys.py without their generation, and what stands there; columns of equal length."""
+    """Keys of shard/counting/keys.py without their generation, and what stands there; columns of equal length."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -4,9 +4,9 @@ from typing import Final, NamedTuple
 
 from xxhash import xxh3_128_digest
 
-from shard.keys import CopyRecord, generation_ranges, staging_key
+from shard.counting.changes import Changes
+from shard.counting.keys import CopyRecord, generation_ranges, staging_key
 from shard.replica.words import NOTHING, OpName
-from shard.store import Changes
 from tally.errors import TallyError
 
 CHUNK_BYTES: Final = 2**20

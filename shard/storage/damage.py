@@ -17,10 +17,10 @@ from typing import Final
 
 import structlog
 
-from shard.directory import DATABASE, after_look, make_identity, sync_directory, write_durably
-from shard.keys import RECORDS
-from shard.opening import look_over
-from shard.store import CACHE_BYTES, Store
+from shard.counting.keys import RECORDS
+from shard.storage.directory import DATABASE, after_look, make_identity, sync_directory, write_durably
+from shard.storage.opening import look_over
+from shard.storage.store import CACHE_BYTES, Store
 from tally.cluster.identity import Identity
 from tally.cluster.slot_map import SlotMap
 from tally.errors import DataDamaged, DirectoryRefused, StoreCorrupt

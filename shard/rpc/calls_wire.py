@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from protos.tally.internal.v1 import node_pb2
+from shard.replica.wire import op_from_wire, op_to_wire
 from shard.replica.words import Answer, Confirm, Forward, Heads, Message, Op, Verdict
-from shard.replica_wire import op_from_wire, op_to_wire
 
 INCARNATION_BYTES: Final = 16
 MESSAGE_BYTES: Final = 2 * 2**20  # About: what goes beyond it goes into the next message.

@@ -20,20 +20,21 @@ from typing import Any, Final
 import structlog
 
 from protos.tally.internal.v1 import node_pb2
-from shard.calls import Calls
-from shard.disk import Disk
-from shard.hour_parts import BucketRead, PartOfHour, Question, all_refused, sum_up
-from shard.keys import CopyRecord, record_key
-from shard.op import Answer, SubBatch
-from shard.opening import founds, look_over
-from shard.passes import Passes
-from shard.points import Counts, Reached, counts_all, goes_on
-from shard.redundancy import Redundancy
+from shard.counting.changes import Changes
+from shard.counting.keys import CopyRecord, record_key
+from shard.counting.op import Answer, SubBatch
+from shard.engine.calls import Calls
+from shard.engine.hour_parts import BucketRead, PartOfHour, Question, all_refused, sum_up
+from shard.engine.passes import Passes
+from shard.engine.points import Counts, Reached, counts_all, goes_on
+from shard.engine.redundancy import Redundancy
+from shard.engine.slot_copy import Arrived, Reply, SlotCopy
+from shard.engine.steps import Outside, Steps, Work
 from shard.replica.replica import Replica, Role
 from shard.replica.words import Effects, Stored
-from shard.slot_copy import Arrived, Reply, SlotCopy
-from shard.steps import Outside, Steps, Work
-from shard.store import Changes, Store
+from shard.storage.disk import Disk
+from shard.storage.opening import founds, look_over
+from shard.storage.store import Store
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.errors import StoreCorrupt, StoreFailed
 from tally.hashing import Shape, first_slot_of

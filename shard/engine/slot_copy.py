@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from shard.keys import CopyRecord
-from shard.op import OP_EVENTS_MAX, Answer, Counted, SubBatch
+from shard.counting.keys import CopyRecord
+from shard.counting.op import OP_EVENTS_MAX, Answer, Counted, SubBatch
 from shard.replica.replica import Replica
 from shard.replica.term import Term
 from shard.replica.words import Build

@@ -15,11 +15,11 @@ from zlib import crc32
 from google.protobuf.message import DecodeError
 
 from protos.tally.internal.v1 import node_pb2
-from shard.cloning import CATCH_UP_BYTES_MAX, CloneBroken, Staged, chained
-from shard.keys import CONTENT_KINDS, staging_key, with_generation
+from shard.clones.cloning import CATCH_UP_BYTES_MAX, CloneBroken, Staged, chained
+from shard.counting.changes import WRITE_ENTRIES, Changes
+from shard.counting.keys import CONTENT_KINDS, staging_key, with_generation
+from shard.replica.wire import op_from_wire
 from shard.replica.words import NOTHING, Cloned, Op, OpName
-from shard.replica_wire import op_from_wire
-from shard.store import WRITE_ENTRIES, Changes
 
 
 class CloneTarget:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
 from rocksdict import (
     BlockBasedOptions,
@@ -30,10 +30,10 @@ from rocksdict import (
     WriteOptions,
 )
 
-from shard.links import LINKS, Note, last_write, link_key
+from shard.counting.changes import WRITE_ENTRIES, Changes
+from shard.storage.links import LINKS, Note, last_write, link_key
 from tally.errors import DirectoryRefused, StoreBusy, StoreCorrupt, StoreFailed
 
-WRITE_ENTRIES: Final = 1000  # rocksdict holds the GIL through a write: about 0.3 ms for so many.
 STALL_MAX_S: Final = 20.0
 STALL_PAUSE_S: Final = 0.01
 CACHE_BYTES: Final = 64 * 2**20
@@ -43,20 +43,6 @@ _STALLED: Final = "Result incomplete: Write stall"
 # A file of a database that is gone is damage too.
 _CORRUPT: Final = re.compile("Corruption|^IO error: No such file or directory: While opening a file for ")
 _LOCKED: Final = re.compile("^IO error: (While lock file|lock hold by current process)")
-
-
-class Changes(NamedTuple):
-    """What is written whole or not at all.
-
-    Attributes:
-        puts: Keys and values.
-        deletes: Keys to remove.
-        range_deletes: Pairs (from, up to but without) between which every key is removed.
-    """
-
-    puts: Sequence[tuple[bytes, bytes]]
-    deletes: Sequence[bytes] = ()
-    range_deletes: Sequence[tuple[bytes, bytes]] = ()
 
 
 class Store:

@@ -11,11 +11,11 @@ import grpc.aio
 import structlog
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
-from shard.calls import Calls
-from shard.calls_wire import MESSAGE_BYTES, Call, answer_of, put_call
-from shard.clone_target import CloneTarget
+from shard.clones.target import CloneTarget
+from shard.engine.calls import Calls
+from shard.replica.wire import name_to_wire
 from shard.replica.words import Clone, Message
-from shard.replica_wire import name_to_wire
+from shard.rpc.calls_wire import MESSAGE_BYTES, Call, answer_of, put_call
 from tally.client.channel import is_refused_connection, peer_metadata
 from tally.client.link import ShardLink
 from tally.cluster.reader import ClusterReader

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from shard.cloning import drop_changes, head_name
-from shard.keys import RECORDS, STAGED, CopyRecord, log_key, slot_of_record
-from shard.op_log import LogEntry
+from shard.clones.cloning import drop_changes, head_name
+from shard.counting.keys import RECORDS, STAGED, CopyRecord, log_key, slot_of_record
+from shard.counting.op_log import LogEntry
 from shard.replica.words import Op, Stored
-from shard.store import Store
+from shard.storage.store import Store
 from tally.cluster.slot_map import SlotRow
 from tally.errors import StoreCorrupt
 

@@ -3,9 +3,9 @@
 from google.protobuf.message import DecodeError
 
 from protos.tally.internal.v1 import node_pb2
-from shard.keys import CopyRecord, with_generation, without_generation
-from shard.op import Counted
-from shard.store import Changes
+from shard.counting.changes import Changes
+from shard.counting.keys import CopyRecord, with_generation, without_generation
+from shard.counting.op import Counted
 from tally.errors import StoreCorrupt
 
 

@@ -7,10 +7,10 @@
 | ``u`` generation hour bucket user | nothing: that the user was there is all |
 | ``w`` generation writer | what the writer sent last, and how that went |
 | ``k`` generation day hash | nothing: that an event with this idempotency key was counted on that day is all |
-| ``o`` generation opnum | an op of the log, for copies that missed it: see ``shard/op_log.py`` |
+| ``o`` generation opnum | an op of the log, for copies that missed it: see ``shard/counting/op_log.py`` |
 | ``s`` generation | nothing: that a copy under this generation was begun, and is to be dropped at the next start |
 | ``t`` | time of the last sign of life, for a disk that has nothing else to write |
-| ``0xff`` number | nothing: that this is the last write is all; the store's own, see ``shard/links.py`` |
+| ``0xff`` number | nothing: that this is the last write is all; the store's own, see ``shard/storage/links.py`` |
 
 Numbers are big-endian, so that keys sort by them. The generation is a number of this directory, another one for each
 copy that is made anew: dropping a copy is one range deletion for each kind of keys, and its keys are never taken for

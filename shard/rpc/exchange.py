@@ -10,12 +10,12 @@ import grpc.aio
 import structlog
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
-from shard.calls_wire import INCARNATION_BYTES
-from shard.engine import Engine
-from shard.hour_parts import PartOfHour, Question
-from shard.op import OP_EVENTS_MAX, Answer, SubBatch
-from shard.replication import Cloning, ReplicateStream
-from shard.to_controller import ToController
+from shard.counting.op import OP_EVENTS_MAX, Answer, SubBatch
+from shard.engine.engine import Engine
+from shard.engine.hour_parts import PartOfHour, Question
+from shard.rpc.calls_wire import INCARNATION_BYTES
+from shard.rpc.replication import Cloning, ReplicateStream
+from shard.rpc.to_controller import ToController
 from tally.client.channel import CLUSTER_HEADER, SENDER_HEADER, SHARD_HEADER
 from tally.client.counts import HourCounts
 from tally.cluster.node_words import switches_of

@@ -10,17 +10,18 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from shard.cloning import drop_changes
-from shard.copy_writes import changes_of, trimmed
-from shard.disk import Disk
-from shard.keys import HEARTBEAT_KEY, CopyRecord, writer_range
-from shard.op import Counted, Located, count, keys_to_read, locate, wants_sweep
-from shard.op_body import encode_body
-from shard.points import Counts
+from shard.clones.cloning import drop_changes
+from shard.counting.changes import Changes
+from shard.counting.keys import HEARTBEAT_KEY, CopyRecord, writer_range
+from shard.counting.op import Counted, Located, count, keys_to_read, locate, wants_sweep
+from shard.counting.op_body import encode_body
+from shard.engine.copy_writes import changes_of, trimmed
+from shard.engine.points import Counts
+from shard.engine.slot_copy import Arrived, SlotCopy, fitting
+from shard.engine.steps import Steps, Work
 from shard.replica.words import Effects, Op, OpName
-from shard.slot_copy import Arrived, SlotCopy, fitting
-from shard.steps import Steps, Work
-from shard.store import Changes, Store
+from shard.storage.disk import Disk
+from shard.storage.store import Store
 from tally.cluster.slot_map import SlotMap
 from tally.hashing import Shape
 

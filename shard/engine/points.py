@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from shard.op import SubBatch
+from shard.counting.op import SubBatch
 
 log = structlog.get_logger()
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from shard.store import Changes, Store
+from shard.counting.changes import Changes
+from shard.storage.store import Store
 from tally.errors import StoreFailed
 
 DISK_MAX_S: Final = 20.0

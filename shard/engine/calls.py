@@ -12,16 +12,17 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from shard.cloning import Staged
-from shard.disk import Disk
-from shard.keys import CopyRecord
-from shard.points import Point, Reached
+from shard.clones.cloning import Staged
+from shard.counting.changes import Changes
+from shard.counting.keys import CopyRecord
+from shard.engine.points import Point, Reached
+from shard.engine.slot_copy import SlotCopy
+from shard.engine.steps import Outside, Steps, Work
 from shard.replica import words
 from shard.replica.replica import Replica
 from shard.replica.words import Effects, Op, OpName
-from shard.slot_copy import SlotCopy
-from shard.steps import Outside, Steps, Work
-from shard.store import Changes, Snapshot, Store
+from shard.storage.disk import Disk
+from shard.storage.store import Snapshot, Store
 from tally.errors import StoreCorrupt, StoreFailed
 
 log = structlog.get_logger()

@@ -9,13 +9,13 @@ from typing import Final
 import structlog
 
 from protos.tally.internal.v1 import node_pb2
-from shard.calls import Granted
-from shard.calls_wire import Call, calls_of, next_answers
-from shard.clone_source import clone_parts, refusal
-from shard.disk import ended
-from shard.engine import Engine
+from shard.clones.source import clone_parts, refusal
+from shard.engine.calls import Granted
+from shard.engine.engine import Engine
+from shard.replica.wire import name_from_wire
 from shard.replica.words import Answer, Clone
-from shard.replica_wire import name_from_wire
+from shard.rpc.calls_wire import Call, calls_of, next_answers
+from shard.storage.disk import ended
 
 log = structlog.get_logger()
 

@@ -16,12 +16,12 @@ from typing import Any, Final, Protocol
 import structlog
 
 from protos.tally.internal.v1 import node_pb2
-from shard.op import Answer
-from shard.points import Point, Reached
-from shard.redundancy import Redundancy
+from shard.counting.op import Answer
+from shard.engine.points import Point, Reached
+from shard.engine.redundancy import Redundancy
+from shard.engine.slot_copy import Arrived, SlotCopy, Step
 from shard.replica import words
 from shard.replica.words import Effects
-from shard.slot_copy import Arrived, SlotCopy, Step
 from tally.cluster.rows import Change, Request
 
 log = structlog.get_logger()

@@ -12,13 +12,13 @@ Each write is one group, whole in itself: after a crash in between, the copy is 
 
 from collections.abc import Sequence
 
-from shard.cloning import Staged
-from shard.keys import CopyRecord, generation_ranges, log_key, record_key, staging_key
-from shard.op import Counted
-from shard.op_body import decode_body
-from shard.op_log import LogEntry
+from shard.clones.cloning import Staged
+from shard.counting.changes import Changes
+from shard.counting.keys import CopyRecord, generation_ranges, log_key, record_key, staging_key
+from shard.counting.op import Counted
+from shard.counting.op_body import decode_body
+from shard.counting.op_log import LogEntry
 from shard.replica.words import Apply, Install, Op, Rename, Renounce, SetEpoch, Write
-from shard.store import Changes
 
 
 def changes_of(

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from xxhash import xxh3_128_digest
 
 from protos.tally.internal.v1 import node_pb2
-from shard.keys import (
+from shard.counting.keys import (
     CopyRecord,
     Counts,
     WriterRow,

@@ -14,11 +14,11 @@ from typing import Final, Protocol
 from zlib import crc32
 
 from protos.tally.internal.v1 import node_pb2
-from shard.cloning import CATCH_UP_BYTES_MAX, CHUNK_BYTES, chained, head_name
-from shard.keys import CopyRecord, content_ranges, log_key, without_generation
-from shard.op_log import LogEntry
+from shard.clones.cloning import CATCH_UP_BYTES_MAX, CHUNK_BYTES, chained, head_name
+from shard.counting.keys import CopyRecord, content_ranges, log_key, without_generation
+from shard.counting.op_log import LogEntry
+from shard.replica.wire import op_to_wire
 from shard.replica.words import Op, OpName
-from shard.replica_wire import op_to_wire
 
 _ENTRY_BYTES: Final = 4  # What a short key and its value add to a message.
 

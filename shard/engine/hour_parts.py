@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from protos.tally.internal.v1 import node_pb2
-from shard.keys import Counts, cell_key
+from shard.counting.keys import Counts, cell_key
+from shard.engine.slot_copy import SlotCopy
 from shard.replica.term import Term
-from shard.slot_copy import SlotCopy
 from tally.client.counts import HourCounts
 
 

@@ -1,0 +1,1 @@
+"""RocksDB, the threads that use it, and the directory that it lies in."""
