@@ -34,11 +34,11 @@ from tally.client.channel import SERVER_OPTIONS
 from tally.client.client import RoutedClient
 from tally.client.last_words import LastWords
 from tally.cluster.config import ClusterConfig
-from tally.cluster.controller import Controller
+from tally.cluster.controller.controller import Controller
+from tally.cluster.controller.node_calls import NodeCalls
 from tally.cluster.etcd import Etcd
 from tally.cluster.identity import Identity
 from tally.cluster.members import ControllerSeat, Member, Wanted
-from tally.cluster.node_calls import NodeCalls
 from tally.cluster.reader import ClusterReader
 from tally.cluster.registration import Registration
 from tally.cluster.state import ClusterState

@@ -18,7 +18,7 @@ from shard.rpc.replication import Cloning, ReplicateStream
 from shard.rpc.to_controller import ToController
 from tally.client.channel import CLUSTER_HEADER, SENDER_HEADER, SHARD_HEADER
 from tally.client.counts import HourCounts
-from tally.cluster.node_words import switches_of
+from tally.cluster.controller.node_words import switches_of
 from tally.cluster.reader import ClusterReader
 from tally.errors import NotController, TallyError, Unreachable
 from tally.event import HOUR_MAX, KEY_HASH_BYTES

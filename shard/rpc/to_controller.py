@@ -10,9 +10,9 @@ from typing import Final
 import structlog
 
 from protos.tally.internal.v1 import node_pb2
-from tally.cluster.controller import Controller
-from tally.cluster.node_calls import NodeCalls, execute_wishes
-from tally.cluster.node_words import wish_of
+from tally.cluster.controller.controller import Controller
+from tally.cluster.controller.node_calls import NodeCalls, execute_wishes
+from tally.cluster.controller.node_words import wish_of
 from tally.cluster.reader import ClusterReader
 from tally.cluster.rows import Request
 from tally.errors import NotController, Unreachable

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from tally.cluster.etcd import Etcd, Put
 from tally.cluster.keys import Keys
 from tally.cluster.members import Member, Wanted
-from tally.cluster.progress import Drain, drain_of
+from tally.cluster.planning.progress import Drain, drain_of
 from tally.cluster.state import ClusterState
 from tally.command.cluster import (
     Change,

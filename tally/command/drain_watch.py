@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from tally.cluster.members import Wanted
-from tally.cluster.progress import drained, progress
+from tally.cluster.planning.progress import drained, progress
 from tally.cluster.slot_map import SlotRow
 from tally.cluster.state import ClusterState
 from tally.command.shards import Answers

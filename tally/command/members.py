@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from tally.cluster.etcd import Delete
-from tally.cluster.progress import progress
+from tally.cluster.planning.progress import progress
 from tally.cluster.state import ClusterState
 from tally.command.cluster import (
     Change,

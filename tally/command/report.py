@@ -5,9 +5,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from tally.cluster.progress import placed, progress
+from tally.cluster.planning.progress import placed, progress
+from tally.cluster.planning.standstill import ahead_of
 from tally.cluster.slot_map import SlotMap
-from tally.cluster.standstill import ahead_of
 from tally.cluster.state import ClusterState
 from tally.command.shards import Answers, Redundancy
 from tally.command.slot_list import compressed, named_slots

@@ -16,7 +16,7 @@ from tally.cluster.config import ClusterConfig
 from tally.cluster.etcd import Delete, Etcd, EtcdSettings, Put
 from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat, Member, Wanted
-from tally.cluster.placement import first_map
+from tally.cluster.planning.placement import first_map
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
 from tally.command.cluster import Change, KeepsChanging, Seen, make

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tally.cluster.config import ClusterConfig
 from tally.cluster.members import Member, Wanted
-from tally.cluster.placement import first_map
+from tally.cluster.planning.placement import first_map
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState, KeyValue
 from tally.hashing import Shape

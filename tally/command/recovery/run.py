@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import click
 
 from tally.cluster.config import ClusterConfig
+from tally.cluster.controller.node_calls import NodeCalls
 from tally.cluster.etcd import Etcd, ModRevision, Put
 from tally.cluster.keys import Keys
-from tally.cluster.node_calls import NodeCalls
 from tally.cluster.slot_map import SlotRow
 from tally.command.cluster import KeepsChanging, Refused, Seen
 from tally.command.recovery.decision import Recovered, describe_map, heirs, map_of, recovered

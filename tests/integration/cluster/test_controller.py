@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 
 import pytest
 
-from tally.cluster.controller import Controller
+from tally.cluster.controller.controller import Controller
 from tally.cluster.etcd import Committed, Compare, Delete, Etcd, EtcdSettings, Put
-from tally.cluster.health import CopyHealth, ShardHealth
 from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat
-from tally.cluster.placement import first_map
+from tally.cluster.planning.health import CopyHealth, ShardHealth
+from tally.cluster.planning.placement import first_map
 from tally.cluster.reader import ClusterReader
 from tally.cluster.rows import Change, Request, new_term, with_rows
 from tally.cluster.slot_map import SlotMap

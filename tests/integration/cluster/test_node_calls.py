@@ -10,10 +10,10 @@ import pytest
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.channel import SERVER_OPTIONS, peer_metadata
-from tally.cluster.health import CopyHealth, ShardHealth
+from tally.cluster.controller.node_calls import NodeCalls, execute_wishes
+from tally.cluster.controller.node_words import wish_of
 from tally.cluster.members import Member
-from tally.cluster.node_calls import NodeCalls, execute_wishes
-from tally.cluster.node_words import wish_of
+from tally.cluster.planning.health import CopyHealth, ShardHealth
 from tally.cluster.rows import Change, Refusal, Request
 from tally.errors import NotController, Unavailable
 from tests.support.cluster_values import UUID, state

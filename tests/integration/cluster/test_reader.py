@@ -9,7 +9,7 @@ import pytest
 
 from tally.cluster.etcd import Delete, Etcd, EtcdSettings, Put
 from tally.cluster.keys import Keys
-from tally.cluster.placement import first_map
+from tally.cluster.planning.placement import first_map
 from tally.cluster.reader import ClusterReader
 from tally.cluster.rows import new_term, with_rows
 from tally.errors import ClusterMissing, EtcdUnavailable

@@ -9,7 +9,7 @@ from tally.cluster.config import ClusterConfig
 from tally.cluster.etcd import Put
 from tally.cluster.keys import Keys
 from tally.cluster.members import Wanted
-from tally.cluster.placement import first_map
+from tally.cluster.planning.placement import first_map
 from tally.cluster.state import ClusterState
 from tally.command.cluster import Seen
 from tally.command.cluster_config import check_name, render, setting

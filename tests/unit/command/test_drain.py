@@ -9,8 +9,8 @@ from rich.console import Console
 from tally.cluster.etcd import Put
 from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat, Member, Wanted
-from tally.cluster.placement import first_map
-from tally.cluster.progress import Drain, drain_of, placed
+from tally.cluster.planning.placement import first_map
+from tally.cluster.planning.progress import Drain, drain_of, placed
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
 from tally.command.cluster import Refused, Seen, UnknownShard

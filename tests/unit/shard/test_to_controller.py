@@ -8,10 +8,10 @@ import pytest
 
 from protos.tally.internal.v1 import node_pb2
 from shard.rpc.to_controller import OTHERS, ToController, Ways
-from tally.cluster.controller import Controller
+from tally.cluster.controller.controller import Controller
+from tally.cluster.controller.node_calls import NodeCalls
+from tally.cluster.controller.node_words import wish_of
 from tally.cluster.members import ControllerSeat
-from tally.cluster.node_calls import NodeCalls
-from tally.cluster.node_words import wish_of
 from tally.cluster.reader import ClusterReader
 from tally.cluster.rows import Change, Refusal, Request
 from tally.errors import NotController, Unreachable

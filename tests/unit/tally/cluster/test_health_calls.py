@@ -2,8 +2,8 @@
 
 import asyncio
 
-from tally.cluster.health import CopyHealth, ShardHealth
-from tally.cluster.health_calls import BELIEVED_S, HealthAnswers, HealthCalls
+from tally.cluster.controller.health_calls import BELIEVED_S, HealthAnswers, HealthCalls
+from tally.cluster.planning.health import CopyHealth, ShardHealth
 from tests.support.waiting import until
 
 WELL = ShardHealth({0: CopyHealth("a0", complete=True, epoch=1, serving=True)})

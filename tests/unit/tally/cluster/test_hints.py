@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Mapping
 
-from tally.cluster.hints import MapHints, SwitchHints, by_primary
-from tally.cluster.placement import first_map
+from tally.cluster.controller.hints import MapHints, SwitchHints, by_primary
+from tally.cluster.planning.placement import first_map
 from tests.support.cluster_values import members
 from tests.support.waiting import until
 

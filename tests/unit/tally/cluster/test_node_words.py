@@ -5,8 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.tally.internal.v1 import node_pb2
-from tally.cluster.health import CopyHealth, ShardHealth
-from tally.cluster.node_words import health_of, request_of, requests_in, switches_message, switches_of, wish_of
+from tally.cluster.controller.node_words import (
+    health_of,
+    request_of,
+    requests_in,
+    switches_message,
+    switches_of,
+    wish_of,
+)
+from tally.cluster.planning.health import CopyHealth, ShardHealth
 from tally.cluster.rows import Change, Request
 
 NAME = "0123456789abcdef" * 2

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tally.cluster.placement import Target, first_map, target_of
-from tally.cluster.primaries import _laid_out_anew, laps
-from tally.cluster.ring import Ring, cells_allowed
+from tally.cluster.planning.placement import Target, first_map, target_of
+from tally.cluster.planning.primaries import _laid_out_anew, laps
+from tally.cluster.planning.ring import Ring, cells_allowed
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tests.support.cluster_values import members
 

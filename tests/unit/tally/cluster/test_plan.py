@@ -2,11 +2,11 @@
 
 import pytest
 
-from tally.cluster.health import COPYLESS_S, HOLD_S, NOT_SERVING_S, SHUNNED_S
 from tally.cluster.members import Wanted
-from tally.cluster.moves import CLONES_AT_ONCE, SWITCHES_AT_ONCE
-from tally.cluster.placement import first_map
-from tally.cluster.plan import next_map, next_step
+from tally.cluster.planning.health import COPYLESS_S, HOLD_S, NOT_SERVING_S, SHUNNED_S
+from tally.cluster.planning.moves import CLONES_AT_ONCE, SWITCHES_AT_ONCE
+from tally.cluster.planning.placement import first_map
+from tally.cluster.planning.plan import next_map, next_step
 from tally.hashing import Shape
 from tests.support.cluster_values import config, member, members, state
 from tests.unit.tally.cluster.world import World

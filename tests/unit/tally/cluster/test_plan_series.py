@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tally.cluster.health import REPLACED_AFTER_S, SHUNNED_S
-from tally.cluster.placement import Target
-from tally.cluster.plan import next_step
-from tally.cluster.progress import drained, progress
-from tally.cluster.ring import Ring
+from tally.cluster.planning.health import REPLACED_AFTER_S, SHUNNED_S
+from tally.cluster.planning.placement import Target
+from tally.cluster.planning.plan import next_step
+from tally.cluster.planning.progress import drained, progress
+from tally.cluster.planning.ring import Ring
 from tally.hashing import Shape
 from tests.support.cluster_values import config
 from tests.unit.tally.cluster.world import World

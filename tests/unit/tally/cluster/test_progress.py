@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tally.cluster.members import Wanted
-from tally.cluster.progress import drained, progress
+from tally.cluster.planning.progress import drained, progress
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
 from tests.support.cluster_values import config, member, members

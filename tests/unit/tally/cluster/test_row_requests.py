@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from tally.cluster.controller.row_requests import GATHER_S, REQUESTS_AT_ONCE, WaitingCalls, outcome_of
 from tally.cluster.members import Wanted
-from tally.cluster.placement import first_map
-from tally.cluster.row_requests import GATHER_S, REQUESTS_AT_ONCE, WaitingCalls, outcome_of
+from tally.cluster.planning.placement import first_map
 from tally.cluster.rows import Change, Request
 from tally.cluster.slot_map import SlotMap
 from tally.errors import NotController, Overloaded

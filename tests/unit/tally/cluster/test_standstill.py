@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from tally.cluster.health import CopyHealth, Memory, ShardHealth
-from tally.cluster.placement import first_map
-from tally.cluster.plan import next_step
-from tally.cluster.row_requests import outcome_of
+from tally.cluster.controller.row_requests import outcome_of
+from tally.cluster.planning.health import CopyHealth, Memory, ShardHealth
+from tally.cluster.planning.placement import first_map
+from tally.cluster.planning.plan import next_step
+from tally.cluster.planning.standstill import Standstill, epochs_told, standstill
 from tally.cluster.rows import Change, Request, new_term, with_rows
-from tally.cluster.standstill import Standstill, epochs_told, standstill
 from tests.support.cluster_values import config, members, state
 
 STATE = state(mapped=True)

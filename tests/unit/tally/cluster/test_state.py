@@ -7,7 +7,7 @@ import pytest
 
 from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat, Wanted
-from tally.cluster.placement import first_map
+from tally.cluster.planning.placement import first_map
 from tally.cluster.state import ClusterState, KeyValue
 from tally.errors import BadClusterData, ClusterMissing
 from tests.support.cluster_values import config, key_value, member, members, state

@@ -3,10 +3,10 @@
 from itertools import count
 
 from tally.cluster.config import ClusterConfig
-from tally.cluster.health import NOT_SERVING_S, CopyHealth, Memory, ShardHealth
 from tally.cluster.members import Wanted
-from tally.cluster.placement import Target, first_map, target_of
-from tally.cluster.plan import Plan, next_step
+from tally.cluster.planning.health import NOT_SERVING_S, CopyHealth, Memory, ShardHealth
+from tally.cluster.planning.placement import Target, first_map, target_of
+from tally.cluster.planning.plan import Plan, next_step
 from tally.cluster.rows import Change, Request, execute
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState

@@ -17,18 +17,18 @@ from typing import Final
 
 import structlog
 
+from tally.cluster.controller.health_calls import HEALTH_S, AskHealth, HealthCalls
+from tally.cluster.controller.hints import GiveSwitches, MapHints, SwitchHints, by_primary
+from tally.cluster.controller.row_requests import Answers, WaitingCalls, outcome_of
 from tally.cluster.etcd import CreateRevision, Delete, Etcd, ModRevision, Put
-from tally.cluster.health import Memory
-from tally.cluster.health_calls import HEALTH_S, AskHealth, HealthCalls
-from tally.cluster.hints import GiveSwitches, MapHints, SwitchHints, by_primary
 from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat
-from tally.cluster.plan import next_step
+from tally.cluster.planning.health import Memory
+from tally.cluster.planning.plan import next_step
+from tally.cluster.planning.standstill import Standstill
 from tally.cluster.reader import ClusterReader
-from tally.cluster.row_requests import Answers, WaitingCalls, outcome_of
 from tally.cluster.rows import Refusal, Request
 from tally.cluster.slot_map import SlotMap
-from tally.cluster.standstill import Standstill
 from tally.cluster.state import ClusterState
 from tally.cluster.trouble import Trouble
 from tally.errors import EtcdUnavailable, NotController, TallyError, Unavailable

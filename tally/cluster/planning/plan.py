@@ -19,14 +19,14 @@ Planning on a plan's own result, with everything done, gives nothing more to do.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tally.cluster.failover import fail_over
-from tally.cluster.health import Memory, ShardHealth, Sight, TargetFor
 from tally.cluster.members import Wanted
-from tally.cluster.moves import switches, tidied, wishes
-from tally.cluster.placement import first_map, target_of
+from tally.cluster.planning.failover import fail_over
+from tally.cluster.planning.health import Memory, ShardHealth, Sight, TargetFor
+from tally.cluster.planning.moves import switches, tidied, wishes
+from tally.cluster.planning.placement import first_map, target_of
+from tally.cluster.planning.standstill import Standstill, epochs_told, standstill
 from tally.cluster.rows import with_rows
 from tally.cluster.slot_map import SlotMap, SlotRow
-from tally.cluster.standstill import Standstill, epochs_told, standstill
 from tally.cluster.state import ClusterState
 
 

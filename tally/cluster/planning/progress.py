@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tally.cluster.members import Wanted
-from tally.cluster.placement import Target, target_of
+from tally.cluster.planning.placement import Target, target_of
 from tally.cluster.state import ClusterState
 
 

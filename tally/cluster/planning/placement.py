@@ -14,9 +14,9 @@ No clock, no randomness, no I/O: the caller passes everything in. Getting there 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from tally.cluster.backups import place_copies
 from tally.cluster.members import Member
-from tally.cluster.primaries import laps, place_primaries
+from tally.cluster.planning.backups import place_copies
+from tally.cluster.planning.primaries import laps, place_primaries
 from tally.cluster.slot_map import SlotMap, SlotRow
 
 

@@ -12,8 +12,8 @@ Nothing of this while the plan is held (``health.py``).
 from collections import Counter
 from collections.abc import Sequence
 
-from tally.cluster.health import Sight
-from tally.cluster.placement import Target
+from tally.cluster.planning.health import Sight
+from tally.cluster.planning.placement import Target
 from tally.cluster.rows import promote, remove
 from tally.cluster.slot_map import SlotRow
 

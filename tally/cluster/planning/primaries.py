@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from heapq import nlargest, nsmallest
 from typing import Final, NamedTuple
 
-from tally.cluster.ring import Ring
+from tally.cluster.planning.ring import Ring
 
 _LOOKED_AT: Final = 24  # How many candidates are measured exactly, of those that look best.
 

@@ -13,8 +13,8 @@ import grpc.aio
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.channel import open_channel, peer_metadata
-from tally.cluster.health import ShardHealth
-from tally.cluster.node_words import health_of, request_of, requests_in, switches_message
+from tally.cluster.controller.node_words import health_of, request_of, requests_in, switches_message
+from tally.cluster.planning.health import ShardHealth
 from tally.cluster.rows import Refusal, Request
 from tally.cluster.state import ClusterState
 from tally.errors import NotController, Unavailable, Unreachable

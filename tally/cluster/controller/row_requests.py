@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from tally.cluster.members import Wanted
+from tally.cluster.planning.standstill import Standstill, by_etcd
 from tally.cluster.rows import Change, Refusal, Request, execute_all
 from tally.cluster.slot_map import SlotMap
-from tally.cluster.standstill import Standstill, by_etcd
 from tally.cluster.state import ClusterState
 from tally.errors import Overloaded, TallyError
 

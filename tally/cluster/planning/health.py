@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tally.cluster.members import Wanted
-from tally.cluster.placement import Target
+from tally.cluster.planning.placement import Target
 from tally.cluster.slot_map import SlotRow
 from tally.cluster.state import ClusterState
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from protos.tally.internal.v1 import node_pb2
-from tally.cluster.health import CopyHealth, ShardHealth
+from tally.cluster.planning.health import CopyHealth, ShardHealth
 from tally.cluster.rows import Change, Request
 
 _CHANGES: Final[Mapping[Change, node_pb2.RowChange.ValueType]] = {

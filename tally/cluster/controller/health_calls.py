@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from tally.cluster.health import ShardHealth
+from tally.cluster.planning.health import ShardHealth
 
 log = structlog.get_logger()
 

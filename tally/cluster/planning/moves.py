@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tally.cluster.failover import Chooser
-from tally.cluster.health import Sight
-from tally.cluster.placement import Target
+from tally.cluster.planning.failover import Chooser
+from tally.cluster.planning.health import Sight
+from tally.cluster.planning.placement import Target
 from tally.cluster.rows import remove, with_min_copies
 from tally.cluster.slot_map import SlotRow
 

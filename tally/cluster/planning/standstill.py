@@ -19,7 +19,7 @@ answers knows can't be found out: shards that were away since the snapshot was t
 from collections.abc import Mapping
 from enum import Enum
 
-from tally.cluster.health import ShardHealth
+from tally.cluster.planning.health import ShardHealth
 from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
 

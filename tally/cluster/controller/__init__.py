@@ -1,0 +1,1 @@
+"""The controller, and its calls to the shards."""
