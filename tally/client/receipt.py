@@ -9,10 +9,11 @@ from tally.event import invalid
 class Receipt:
     """One caller's receipt for one or more events."""
 
-    __slots__ = ("_counted", "_error", "_left", "future")
+    __slots__ = ("_alone", "_counted", "_error", "_left", "future")
 
     def __init__(self, events: int, loop: asyncio.AbstractEventLoop) -> None:
         assert events >= 1
+        self._alone = events == 1
         self._left = events
         self._counted = False
         self._error: TallyError | None = None
@@ -33,6 +34,9 @@ class Receipt:
                 self.future.set_exception(InDoubt() if self._counted else self._error)
 
     def fail(self, error: TallyError) -> None:
-        """Tell the caller at once that some event has no definite answer, or was dropped."""
+        """Tell the caller at once that some event has no definite answer, or was dropped.
+
+        Of several events others may be counted: an error that says "not counted" would not be true of all.
+        """
         if not self.future.done():
-            self.future.set_exception(error)
+            self.future.set_exception(error if self._alone else InDoubt())

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tally.client.receipt import Receipt
-from tally.errors import InDoubt, InvalidEvent, Unavailable
+from tally.errors import InDoubt, InvalidEvent, SetAside, TallyError, Unavailable
 from tally.event import Refusal
 
 
@@ -53,11 +53,19 @@ async def test_event_in_doubt_fails_the_group_at_once() -> None:
 
 
 async def test_first_failure_is_the_one_that_is_told() -> None:
-    receipt = new_receipt(2)
+    receipt = new_receipt(1)
     receipt.fail(Unavailable("the first"))
     receipt.fail(InDoubt())
     with pytest.raises(Unavailable, match="the first"):
         receipt.future.result()
+
+
+@pytest.mark.parametrize("error", [Unavailable("slot 3 could not be written in time"), SetAside(None, 15)])
+async def test_group_of_which_one_event_was_not_counted_is_in_doubt(error: TallyError) -> None:
+    """Both errors say that nothing was: who goes by that sends the other events again, and they count twice."""
+    receipt = new_receipt(2)
+    receipt.fail(error)
+    assert isinstance(receipt.future.exception(), InDoubt)
 
 
 async def test_answers_after_a_failure_change_nothing() -> None:
