@@ -51,6 +51,7 @@ RESEND_S: Final = 0.2
 SILENT_S: Final = 2.0  # Without an acknowledgement for so long: its removal is asked for.
 REFUSED_S: Final = 0.5  # The same, when its machine refuses connections.
 ASK_AGAIN_S: Final = 0.5
+WAIT_MAX_S: Final = 3.0  # Behind an op, or for a round, that does not come to its end; a removal for silence is sooner.
 HOLD_S: Final = 1.0  # How long a planned switch may hold the queue.
 JOINER_MAX_S: Final = 6.0  # A joiner that acknowledges nothing for so long is forgotten.
 JOINER_FIRST_S: Final = 0.02  # The first pause after a joiner that has nothing yet; each is twice as long, to RESEND_S.
@@ -134,6 +135,7 @@ class Term:
         self._readers: list[Token] = []
         self._round: _Round | None = None
         self._round_at = 0.0  # Not before: the last one failed.
+        self._unconfirmed_since: float | None = None  # So long some reader waits, and no round has come to its end.
         self._changes: dict[str, tuple[Change, str]] = {}  # Shard -> what is asked of the controller.
         self._ask_at = 0.0
         self._switch: tuple[str, float] | None = None  # To whom, and until when the queue is held.
@@ -321,8 +323,13 @@ class Term:
             effects.now.append(Commit())  # It is flushed here since the step that built it.
         if self._under_way is None:
             self._between_ops(stored, now, effects)
+        elif self._queue and now - self._built_at > WAIT_MAX_S:
+            # They come again. Else each attempt would wait beside the one before it, and fill what all slots share.
+            effects.now.append(Refuse(tuple(self._queue), node_pb2.OUTCOME_NOT_READY))
+            self._queue.clear()
         self._forward(stored, now, effects)
         self._confirm_round(now, effects)
+        self._refuse_readers(now, effects)
 
     def _between_ops(self, stored: Stored, now: float, effects: Effects) -> None:
         for shard, (call, message) in self._clones.items():
@@ -392,7 +399,7 @@ class Term:
     def _confirm_round(self, now: float, effects: Effects) -> None:
         if self._round is not None and not self._round.calls:
             effects.later.append(Tell(tuple(self._round.tokens)))
-            self._round = None
+            self._round = self._unconfirmed_since = None
         if self._round is None and self._readers and now >= self._round_at:
             self._round = _Round(self._readers)
             self._readers = []
@@ -403,6 +410,18 @@ class Term:
             if not self._round.calls:
                 effects.later.append(Tell(tuple(self._round.tokens)))
                 self._round = None
+
+    def _refuse_readers(self, now: float, effects: Effects) -> None:
+        """Refuse all who wait for a round, if none has come to its end for too long; as with the queue."""
+        waiting = [*(self._round.tokens if self._round is not None else ()), *self._readers]
+        if not waiting:
+            self._unconfirmed_since = None
+        elif self._unconfirmed_since is None:
+            self._unconfirmed_since = now
+        elif now - self._unconfirmed_since > WAIT_MAX_S:
+            effects.now.append(Refuse(tuple(waiting), node_pb2.OUTCOME_NOT_READY))
+            self._readers = []
+            self._round = self._unconfirmed_since = None
 
     def _call(self, shard: str, peer: _Peer, message: Heads | Forward, now: float, effects: Effects) -> None:
         if peer.call or now < peer.resend_at:

@@ -1,0 +1,95 @@
+"""A slot whose op or round does not come to its end, on the real core: who waits for it is told to come again.
+
+Each gateway sends again what is not answered after 2 s. Were the earlier attempts kept, they would pile up, and fill the
+queue and the streams that slots share which have nothing to do with it.
+"""
+
+from typing import Final
+
+from protos.tally.internal.v1 import node_pb2
+from shard.replica.term import WAIT_MAX_S
+from shard.replica.words import Commit, Confirm, Forward, Refuse, Tell
+from tests.simulation.by_hand import ByHand
+from tests.simulation.test_schedules import pair
+
+NOT_READY: Final = node_pb2.OUTCOME_NOT_READY
+SOON_S: Final = 0.1
+
+
+def refused(primary: ByHand) -> list[str]:
+    """Return, and forget, who was refused."""
+    refusals = primary.take(Refuse)
+    assert all(act.outcome == NOT_READY for act in refusals)
+    return [token for act in refusals for token in act.tokens]
+
+
+def test_who_waits_behind_an_op_that_does_not_end_is_refused_after_a_while() -> None:
+    primary, _ = pair()
+    primary.submit("X")
+    primary.submit("Y")
+    primary.tick(WAIT_MAX_S - SOON_S)
+    assert refused(primary) == []
+    primary.tick(2 * SOON_S)
+    assert refused(primary) == ["Y"]
+    primary.submit("Y")
+    assert refused(primary) == ["Y"]
+
+
+def test_op_under_way_is_kept_and_committed_however_late_it_is_acknowledged() -> None:
+    primary, backup = pair()
+    primary.submit("X")
+    [(call, forward)] = primary.calls("B", Forward)
+    primary.submit("X")  # The next attempt of the same sub-batch.
+    primary.tick(WAIT_MAX_S + SOON_S)
+    assert refused(primary) == ["X"]
+    assert not primary.take(Commit)
+    primary.hear_answer("B", call, backup.hear("P", forward))
+    assert len(primary.take(Commit)) == 1
+    primary.submit("Y")
+    assert refused(primary) == []
+
+
+def test_readers_that_no_round_confirms_are_refused_after_a_while() -> None:
+    primary, _ = pair()
+    primary.do(primary.replica.read, "first")
+    primary.tick(WAIT_MAX_S - SOON_S)
+    primary.do(primary.replica.read, "second")
+    assert refused(primary) == []
+    primary.tick(2 * SOON_S)
+    assert sorted(refused(primary)) == ["first", "second"]
+    assert not primary.take(Tell)
+
+
+def test_readers_are_refused_although_each_round_fails_and_is_begun_again() -> None:
+    primary, _ = pair()
+    primary.do(primary.replica.read, "reader")
+    for _ in range(int(WAIT_MAX_S / 0.5) + 1):
+        for call, _ in primary.calls("B", Confirm):
+            primary.do(primary.replica.failed, "B", call, refused=False)
+        primary.tick(0.5)
+    assert refused(primary) == ["reader"]
+
+
+def test_late_answer_to_a_round_that_was_given_up_tells_nobody() -> None:
+    primary, backup = pair()
+    primary.do(primary.replica.read, "early")
+    [(early, confirm)] = primary.calls("B", Confirm)
+    primary.tick(WAIT_MAX_S + SOON_S)
+    primary.take(Refuse)
+    primary.do(primary.replica.read, "late")
+    [(late, again)] = primary.calls("B", Confirm)
+    primary.hear_answer("B", early, backup.hear("P", confirm))
+    assert not primary.take(Tell)
+    primary.hear_answer("B", late, backup.hear("P", again))
+    assert [act.tokens for act in primary.take(Tell)] == [("late",)]
+
+
+def test_readers_that_are_confirmed_one_round_after_the_other_are_never_refused() -> None:
+    primary, backup = pair()
+    primary.do(primary.replica.read, 0)
+    for number in range(1, 40):
+        primary.do(primary.replica.read, number)
+        primary.tick(0.2)
+        for call, confirm in primary.calls("B", Confirm):
+            primary.hear_answer("B", call, backup.hear("P", confirm))
+    assert not primary.take(Refuse)
