@@ -3,6 +3,7 @@
     steps    a copy's rules, asked one thing after the other
     calls    what copies ask copies on other shards, and are asked
     passes   look up, count, write and flush, for all slots at once
+    reads    confirm and look up what readers ask for
 
 Invariants:
   * a sub-batch is answered OK only after the flush of its op, and after every required copy has acknowledged it;
@@ -14,7 +15,7 @@ The rules are in ``replica``, ``op``, ``copy_writes`` and ``hour_parts``; here a
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import structlog
@@ -24,9 +25,9 @@ from shard.counting.changes import Changes
 from shard.counting.keys import CopyRecord, record_key
 from shard.counting.op import Answer, SubBatch
 from shard.engine.calls import Calls
-from shard.engine.hour_parts import BucketRead, PartOfHour, Question, all_refused, sum_up
 from shard.engine.passes import Passes
 from shard.engine.points import Counts, Reached, counts_all, goes_on
+from shard.engine.reads import Reads
 from shard.engine.redundancy import Redundancy
 from shard.engine.slot_copy import Arrived, Reply, SlotCopy
 from shard.engine.steps import Outside, Steps, Work
@@ -37,7 +38,7 @@ from shard.storage.opening import founds, look_over
 from shard.storage.store import Store
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.errors import StoreCorrupt, StoreFailed
-from tally.hashing import Shape, first_slot_of
+from tally.hashing import Shape
 
 log = structlog.get_logger()
 
@@ -51,6 +52,7 @@ class Engine:
 
     Attributes:
         calls: What other shards say, and what becomes of what they are asked.
+        reads: What readers ask.
         redundancy: How safe the slots are; whoever reads the map shows it to this, too.
     """
 
@@ -119,6 +121,7 @@ class Engine:
             drop=self._passes.drop_generation,
             reached=reached,
         )
+        self.reads: Final = Reads(self._copies, steps, work, disk=self._disk, shape=shape)
         self._wanted_map: SlotMap | None = None
         self._to_found: list[tuple[int, bytes, asyncio.Future[bool]]] = []
         self._takes_no_ops = False
@@ -134,48 +137,6 @@ class Engine:
             reply(Answer(node_pb2.OUTCOME_NOT_READY), copy.epoch)
         else:
             self._steps.submit(copy, Arrived(batch, reply))
-
-    async def read(self, questions: Sequence[Question]) -> list[PartOfHour]:
-        """Answer questions about hours from committed counts, all of them with one look at the store."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        open_reads = sum(len(question.buckets) for question in questions)
-
-        def settled() -> None:
-            nonlocal open_reads
-            open_reads -= 1
-            if open_reads == 0 and not done.done():
-                done.set_result(None)
-
-        reads = [self._begin_reads(question, settled) for question in questions]
-        if open_reads:
-            await done
-        keys = list({one.key for some in reads for one in some if one.key})
-        try:
-            found = dict(zip(keys, await self._disk.get(keys), strict=True)) if keys else {}
-            return [sum_up(some, found) for some in reads]
-        except (StoreFailed, StoreCorrupt) as exc:
-            self._work.fail(exc)
-            return [all_refused(question) for question in questions]
-
-    def _begin_reads(self, question: Question, settled: Callable[[], None]) -> list[BucketRead]:
-        reads = []
-        first, slots = first_slot_of(question.hour, self._shape), self._shape.slots
-        for bucket, epoch in zip(question.buckets, question.epochs, strict=True):
-            copy = self._copies[(first + bucket) % slots]
-            read = BucketRead(question.hour, bucket, copy, settled)
-            reads.append(read)
-            if self._steps.is_ahead(copy, epoch):
-                read.refuse(node_pb2.OUTCOME_NOT_READY)
-                continue
-            if copy.replica.reads_at_once:
-                read.confirm()
-                continue
-            # Readers do not wait for a flush; they change nothing that is written.
-            effects = Effects()
-            copy.replica.read(read, self._steps.now(), effects)
-            assert not (copy.busy and effects.writes)
-            self._steps.carry_out(copy, effects)
-        return reads
 
     # What operators and the controller ask.
 

@@ -63,7 +63,6 @@ class _Stream:
         self._answers = node_pb2.ExchangeResponse()
         self._changed = asyncio.Event()
         self._ended = False
-        self._reads: set[asyncio.Task[None]] = set()
 
     async def take_in(self, requests: AsyncIterator[node_pb2.ExchangeRequest]) -> None:
         """Enqueue all that comes, until the sender ends the stream."""
@@ -71,11 +70,8 @@ class _Stream:
             self._unanswered += len(request.sub_batches) + len(request.reads)
             for wire in request.sub_batches:
                 self._submit(wire)
-            if request.reads:
-                # A read must not wait for an earlier one, nor hold up the sub-batches that come next.
-                task = asyncio.create_task(self._read(request))
-                self._reads.add(task)
-                task.add_done_callback(self._reads.discard)
+            for read in request.reads:
+                self._ask(read)
             while self._unanswered >= UNANSWERED_MAX:
                 await self._wait()
 
@@ -116,20 +112,24 @@ class _Stream:
         else:
             self._engine.submit(wire.slot, wire.epoch, batch, reply)
 
-    async def _read(self, request: node_pb2.ExchangeRequest) -> None:
-        asked = [(wire, question_from_wire(wire, self._shape)) for wire in request.reads]
-        parts = iter(await self._engine.read([question for _, question in asked if question is not None]))
-        for wire, question in asked:
-            part = next(parts) if question is not None else _malformed(wire)
-            self._answers.reads.add(
-                id=wire.id,
-                hour=wire.hour,
-                clicks=part.counts.clicks,
-                impressions=part.counts.impressions,
-                users=part.counts.unique_users,
-                refused_buckets=part.refused.keys(),
-                refused_outcomes=part.refused.values(),
-            )
+    def _ask(self, wire: node_pb2.HourRead) -> None:
+        read_id, question = wire.id, question_from_wire(wire, self._shape)
+        if question is None:
+            self._tell(read_id, wire.hour, _malformed(wire))
+        else:
+            part, hour = self._engine.reads.ask(question), question.hour
+            part.add_done_callback(lambda part: self._tell(read_id, hour, part.result()))
+
+    def _tell(self, read_id: int, hour: int, part: PartOfHour) -> None:
+        self._answers.reads.add(
+            id=read_id,
+            hour=hour,
+            clicks=part.counts.clicks,
+            impressions=part.counts.impressions,
+            users=part.counts.unique_users,
+            refused_buckets=part.refused.keys(),
+            refused_outcomes=part.refused.values(),
+        )
         self._changed.set()
 
 

@@ -119,8 +119,7 @@ class Bench:
 
     async def part(self, *, epoch: int = 1) -> PartOfHour:
         """Read the one bucket of the hour that ann is in."""
-        (part,) = await self.engine.read([Question(HOUR, (BUCKET,), (epoch,))])
-        return part
+        return await self.engine.reads.ask(Question(HOUR, (BUCKET,), (epoch,)))
 
     async def counts(self, *, epoch: int = 1) -> HourCounts:
         part = await self.part(epoch=epoch)
@@ -187,11 +186,18 @@ async def test_buckets_of_an_hour_add_up(tmp_path: Path) -> None:
             event = click(f"u{number}")
             slot = slot_of_event(event, SMALL)
             assert await node.outcome(sub_batch(number.to_bytes(16, "big"), 1, event), slot=slot) == OK
-        first, empty = await node.engine.read(
-            [Question(HOUR, range(4), (1,) * 4), Question(HOUR + 1, range(4), (1,) * 4)]
-        )
+        first = await node.engine.reads.ask(Question(HOUR, range(4), (1,) * 4))
         assert first == PartOfHour(HourCounts(20, 20, 0), {})
+        empty = await node.engine.reads.ask(Question(HOUR + 1, range(4), (1,) * 4))
         assert empty == PartOfHour(HourCounts(0, 0, 0), {})
+
+
+async def test_questions_that_come_together_share_a_look_at_the_store(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        gets = node.store.gets
+        questions = [Question(HOUR + number, range(4), (1,) * 4) for number in range(10)]
+        await asyncio.gather(*(node.engine.reads.ask(question) for question in questions))
+        assert node.store.gets == gets + 1
 
 
 async def test_restart_goes_on_where_it_was(tmp_path: Path) -> None:

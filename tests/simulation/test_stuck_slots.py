@@ -1,7 +1,7 @@
 """A slot whose op or round does not come to its end, on the real core: who waits for it is told to come again.
 
-Each gateway sends again what is not answered after 2 s. Were the earlier attempts kept, they would pile up, and fill the
-queue and the streams that slots share which have nothing to do with it.
+Each gateway sends again what is not answered after 2 s. Were the earlier attempts kept, they would pile up, and fill
+the queue and the streams that other slots use too.
 """
 
 from typing import Final
