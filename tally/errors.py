@@ -4,15 +4,13 @@ Errors of grpc, rocksdict and etcd become one of these in exactly one file each,
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import Final
 
 _SLOTS_SHOWN: Final = 20
 
 
 class TallyError(Exception):
     """Base of every error that this system raises on purpose."""
-
-    retryable: ClassVar[bool] = False
 
 
 class InvalidEvent(TallyError):
@@ -30,8 +28,6 @@ class InvalidEvent(TallyError):
 class Overloaded(TallyError):
     """A bounded queue is full; nothing was counted. Send it again later."""
 
-    retryable = True
-
     def __init__(self, queue: str, limit: int) -> None:
         super().__init__(queue, limit)
         self.queue = queue
@@ -42,9 +38,7 @@ class Overloaded(TallyError):
 
 
 class Unavailable(TallyError):
-    """The time ran out before the work was begun, or a read had not all its parts; nothing was counted."""
-
-    retryable = True
+    """The time ran out before the work was begun, or a read had not all its parts; nothing was counted. Try again."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -71,8 +65,6 @@ class SetAside(TallyError):
     Whether it was counted when it was sent before is not known.
     """
 
-    retryable = True
-
     def __init__(self, place: int | None, for_s: float) -> None:
         super().__init__(place, for_s)
         self.place = place  # Among the events of its call, from 0; None if that is not known any more.
@@ -85,8 +77,6 @@ class SetAside(TallyError):
 class NotController(TallyError):
     """The asked shard is not the controller, or is it no more; look who is, and ask there."""
 
-    retryable = True
-
     def __init__(self, shard: str) -> None:
         super().__init__(shard)
         self.shard = shard
@@ -97,8 +87,6 @@ class NotController(TallyError):
 
 class EtcdUnavailable(TallyError):
     """No etcd endpoint gave an answer in time. A write may or may not have happened: read before you repeat it."""
-
-    retryable = True
 
     def __init__(self, endpoints: str, reason: str) -> None:
         super().__init__(endpoints, reason)
@@ -241,14 +229,12 @@ class StoreFailed(TallyError):
 class StoreBusy(TallyError):
     """RocksDB can't take a write just now; nothing was written. Write it again after a pause."""
 
-    retryable = True
-
     def __str__(self) -> str:
         return "the store is stalled"
 
 
 class StoreCorrupt(TallyError):
-    """A stored key or value does not decode, or writes are missing. Not retryable."""
+    """A stored key or value does not decode, or writes are missing. A repetition does not cure it."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
