@@ -84,6 +84,11 @@ class StatusReport:
     without_live_copy: tuple[int, ...]
     etcd_alarms: tuple[str, ...]
 
+    @property
+    def well(self) -> bool:
+        """Whether each slot is served and takes writes, by a map that can be changed."""
+        return self.all_serve and not (self.not_writable or self.recovering or self.map_outdated)
+
 
 def status_report(state: ClusterState, answers: Answers, etcd_alarms: tuple[str, ...] = ()) -> StatusReport:
     """Sum up what etcd says, and what the shards say of themselves.

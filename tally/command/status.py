@@ -47,12 +47,13 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
       tally status
       tally status --etcd 10.0.0.1:2379 --output json
 
-    Exit status: 0 all slots serve, 1 some do not, or the map must be recovered, or etcd does not answer.
+    Exit status: 0 all slots serve and take writes, 1 some do not, or the map must be recovered, or etcd does not
+    answer.
     """  # noqa: D301 - \b is how click keeps lines apart.
     where = find_cluster(etcd, cluster, access)
     report = status_report(*asyncio.run(_look(where)))
     say(render_json(report) if output == "json" else render_table(report))
-    raise SystemExit(0 if report.all_serve and not report.recovering and not report.map_outdated else 1)
+    raise SystemExit(0 if report.well else 1)
 
 
 async def _look(where: Named) -> tuple[ClusterState, Answers, tuple[str, ...]]:

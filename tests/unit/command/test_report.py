@@ -13,10 +13,12 @@ from tally.command.report import render_json, render_table, status_report
 from tally.command.shards import Answers, HeldCopy, Redundancy, ShardAnswer
 from tests.support import cluster_values
 
+ALL_OF_S1 = {0: 1, 3: 1, 6: 1}
+SERVED_BY_S1 = dict.fromkeys(range(3, 8), 4)  # Of the cluster that grows.
 # What the shards say when all is well; the map's epochs are 1.
 ALL: Answers = {
     "s0": ShardAnswer({2: 1, 5: 1}),
-    "s1": ShardAnswer({0: 1, 3: 1, 6: 1}),
+    "s1": ShardAnswer(ALL_OF_S1),
     "s2": ShardAnswer({1: 1, 4: 1, 7: 1}),
 }
 
@@ -206,6 +208,18 @@ def test_slots_in_need_are_listed_with_what_helps() -> None:
         "  start a shard that has them, and nothing is lost; only if their disks are gone for good:",
         "  tally give-up --slots 0-2 --accept-data-loss",
     ]
+
+
+def test_all_is_well_only_while_every_slot_is_served_and_takes_writes() -> None:
+    """A slot with too few copies in sync is served all the same: it is read."""
+    assert status_report(cluster(), ALL).well
+    assert not status_report(cluster(), {**ALL, "s2": None}).well
+    assert not status_report(replace(cluster(), config=replace(cluster().config, recovering=True)), ALL).well
+    assert not status_report(cluster(), {**ALL, "s1": ShardAnswer(ALL_OF_S1, {3: HeldCopy("aa" * 16, epoch=2)})}).well
+    few = growing("s0", "s1", "s2")
+    report = status_report(few, {"s0": ShardAnswer(dict.fromkeys((0, 1, 2), 4)), "s1": ShardAnswer(SERVED_BY_S1)})
+    assert (report.all_serve, report.without_live_copy, report.not_writable) == (True, (), (3, 4, 5))
+    assert not report.well
 
 
 def test_slots_that_are_lost_are_not_told_twice() -> None:
