@@ -127,9 +127,11 @@ def test_json_has_the_documented_fields() -> None:
         "copies": 2,
         "joining": 0,
         "redundancy": {"single_copy_s": 0.0, "copies_missing": 0, "clones": 0, "catch_ups": 0, "terms_refused": 0},
+        "disk_full": False,
+        "takes_no_events": False,
     }
     (silent,) = json.loads(render_json(status_report(cluster(), {**ALL, "s2": None})))["shards"][2:]
-    assert silent["redundancy"] is None
+    assert silent["redundancy"] is silent["disk_full"] is silent["takes_no_events"] is None
 
 
 def test_time_on_a_single_copy_is_told_if_there_was_any() -> None:
@@ -228,6 +230,22 @@ def test_slots_that_are_lost_are_not_told_twice() -> None:
     assert report.not_writable == (3, 4, 5)
     assert report.without_live_copy == (3, 4, 5, 6, 7)
     assert "take no writes" not in render_table(report)
+
+
+def test_full_disks_are_told_with_what_to_do_about_them() -> None:
+    """A disk that takes no events is full to those who write, though its slots are served and in sync."""
+    nearly = ShardAnswer({2: 1, 5: 1}, disk_full=True)
+    full = ShardAnswer(ALL_OF_S1, disk_full=True, takes_no_events=True)
+    report = status_report(cluster(), {**ALL, "s0": nearly, "s1": full})
+    assert render_table(report).splitlines()[-3:] == [
+        "the disk of s0 is nearly full: it takes no new copies",
+        "the disk of s1 is full: the slots that it is primary of take no writes",
+        "  give it more room, or start another shard: it gets its share of the slots",
+    ]
+    told = json.loads(render_json(report))["shards"]
+    assert [(one["disk_full"], one["takes_no_events"]) for one in told] == [(True, False), (True, True), (False, False)]
+    assert not report.well
+    assert status_report(cluster(), {**ALL, "s0": nearly}).well
 
 
 def test_full_etcd_is_told_with_what_to_do_about_it() -> None:
