@@ -34,7 +34,8 @@ async def supervise(settings: GatewaySettings, arguments: Sequence[str]) -> int:
         arguments: Of this process's command line, which is also theirs.
 
     Raises:
-        ConfigError: The address can't be listened on, or can't be shared.
+        AddressTaken: The address can't be listened on.
+        ConfigError: It can't be shared.
     """
     if settings.address.port == 0:
         raise ConfigError("--listen (TALLY_LISTEN)", settings.listen, "a port, if there are several --workers")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -30,6 +31,7 @@ from shard.storage.directory import check_identity, make_identity, read_identity
 from shard.storage.disk import DISK_MAX_S
 from shard.storage.room import Room
 from shard.storage.store import Store
+from tally.address import Address
 from tally.client.blame import Own
 from tally.client.channel import SERVER_OPTIONS
 from tally.client.client import RoutedClient
@@ -43,7 +45,8 @@ from tally.cluster.members import ControllerSeat, Member, Wanted
 from tally.cluster.reader import ClusterReader
 from tally.cluster.registration import Registration
 from tally.cluster.state import ClusterState
-from tally.errors import ConfigError, DirectoryRefused, StoreCorrupt, StoreFailed
+from tally.command.machine.addresses import check_free
+from tally.errors import AddressTaken, DirectoryRefused, StoreCorrupt, StoreFailed
 from tally.monitor.process import monitored
 
 log = structlog.get_logger()
@@ -173,7 +176,9 @@ class _Node:
         try:
             server.add_insecure_port(self._listen)
         except RuntimeError as exc:
-            raise ConfigError("TALLY_LISTEN", self._listen, "an address of this machine with a free port") from exc
+            option = "--listen (TALLY_LISTEN)"
+            check_free(option, Address.parse(option, self._listen))  # gRPC does not say why.
+            raise AddressTaken(option, self._listen, errno.EADDRINUSE) from exc  # It was until now.
         return server
 
     def figures(self) -> Figures:

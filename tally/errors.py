@@ -3,6 +3,8 @@
 Errors of grpc, rocksdict and etcd become one of these in exactly one file each, with ``raise ... from exc``.
 """
 
+import errno
+import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -134,6 +136,31 @@ class ConfigError(TallyError):
         if self.value is None:
             return f"{self.setting} must be given: {self.allowed}"
         return f"{self.setting} is {self.value!r}; allowed: {self.allowed}"
+
+
+class AddressTaken(TallyError):
+    """Nothing can listen at an address. Free it or choose another, and start again."""
+
+    def __init__(self, option: str, address: str, number: int | None) -> None:
+        """Name what failed.
+
+        Args:
+            option: What the address was given with.
+            address: ``host:port``.
+            number: Why, as an ``errno``; with any other one there is no such host.
+        """
+        super().__init__(option, address, number)
+        self.option = option
+        self.address = address
+        self.number = number
+
+    def __str__(self) -> str:
+        if self.number == errno.EADDRINUSE:
+            advice = f"it is in use; end what listens there, or choose another {self.option}"
+        else:
+            reason = os.strerror(self.number) if self.number and self.number > 0 else "there is no such host"
+            advice = f"{reason}; choose another {self.option}"
+        return f"can't listen on {self.address}: {advice}"
 
 
 class BadClusterData(TallyError):
