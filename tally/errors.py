@@ -239,7 +239,11 @@ class DirectoryCopied(TallyError):
         self.shard = shard
 
     def __str__(self) -> str:
-        return f"another process registered as shard {self.shard}; its directory was copied"
+        return (
+            f"another process registered as shard {self.shard}: its data directory was copied, and is for one server "
+            "only; end the other process, or start this one with an empty --data (TALLY_DATA) and another "
+            "--id (TALLY_ID)"
+        )
 
 
 class StoreFailed(TallyError):

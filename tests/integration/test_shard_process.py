@@ -109,6 +109,7 @@ async def test_fatal_errors_of_its_tasks_are_a_line_each_and_no_traceback() -> N
     done = await commands.finish(process)
     assert done.status == 1
     assert done.err == (
-        "tally-shard: another process registered as shard s1; its directory was copied\n"
+        "tally-shard: another process registered as shard s1: its data directory was copied, and is for one server "
+        "only; end the other process, or start this one with an empty --data (TALLY_DATA) and another --id (TALLY_ID)\n"
         "tally-shard: the store failed: no room\n"
     )
