@@ -82,7 +82,7 @@ async def serve(settings: GatewaySettings) -> None:
             log.info("stopping")
             app.stop()
             listener.close()
-            await finish_requests(http, settings.deadline_s + 1)
+            await finish_requests(http, settings.finish_s)
             counting.cancel()
             await asyncio.gather(counting, return_exceptions=True)
             log.info("stopped")

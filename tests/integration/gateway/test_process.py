@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
 
 import pytest
 
@@ -20,8 +21,10 @@ from tests.support.waiting import until
 NOWHERE = "127.0.0.1:1"  # No etcd listens there.
 
 
-async def start(*arguments: str) -> Process:
-    return await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway", *arguments, stdout=PIPE, stderr=PIPE)
+async def start(*arguments: str, env: Mapping[str, str] | None = None) -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments, stdout=PIPE, stderr=PIPE, env=env
+    )
 
 
 async def listening_port(process: Process, event: str = "listening") -> int:
