@@ -41,7 +41,8 @@ from tally.limits import raise_file_limit
     default=GatewaySettings.workers,
     help="Processes that share the address; each uses one processor. They take the ports after that of --metrics too.",
 )
-@option("--worker", type=int, hidden=True)  # How a process of several is told which one it is.
+# How a process of several is told which one it is. No variable: who writes TALLY_WORKER means TALLY_WORKERS.
+@click.option("--worker-number", "worker", type=int, hidden=True)
 def gateway(etcd: str | None, cluster: str, **others: Any) -> None:
     """Take analytics over HTTP and route them to the shards that etcd names.
 

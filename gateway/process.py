@@ -20,7 +20,7 @@ from gateway.settings import GatewaySettings
 from tally.client.client import RoutedClient
 from tally.cluster.etcd import Etcd
 from tally.cluster.reader import ClusterReader
-from tally.errors import ConfigError, Unavailable
+from tally.errors import AddressTaken, Unavailable
 from tally.event import Event
 from tally.monitor.process import monitored
 
@@ -58,8 +58,8 @@ async def serve(settings: GatewaySettings) -> None:
     """Run a gateway until SIGTERM or SIGINT; a second signal ends the process at once.
 
     Raises:
-        ConfigError: The address can't be listened on, or the cluster's data is not for this version.
-        TallyError: There is no etcd or no such cluster, and no map in a file either.
+        AddressTaken: The address can't be listened on.
+        TallyError: There is no etcd or no such cluster, and no map in a file either; or it is not for this version.
     """
     app = App(NoCluster(), body_timeout_s=settings.header_timeout_s)
     http = HttpServer(
@@ -82,7 +82,7 @@ async def serve(settings: GatewaySettings) -> None:
             log.info("stopping")
             app.stop()
             listener.close()
-            await finish_requests(http, settings.deadline_s + 1)
+            await finish_requests(http, settings.finish_s)
             counting.cancel()
             await asyncio.gather(counting, return_exceptions=True)
             log.info("stopped")
@@ -107,7 +107,7 @@ async def listen(make: Callable[[], asyncio.BaseProtocol], settings: GatewaySett
     """Take HTTP where the settings say; workers share the address.
 
     Raises:
-        ConfigError: The address can't be listened on.
+        AddressTaken: It can't be listened on.
     """
     host, port = settings.address
     loop = asyncio.get_running_loop()
@@ -117,8 +117,7 @@ async def listen(make: Callable[[], asyncio.BaseProtocol], settings: GatewaySett
             make, host, port, backlog=_BACKLOG, reuse_address=True, reuse_port=settings.worker is not None
         )
     except OSError as exc:
-        reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else "no such host"
-        raise ConfigError("TALLY_LISTEN", settings.listen, f"an address to listen on ({reason})") from exc
+        raise AddressTaken("--listen (TALLY_LISTEN)", settings.listen, exc.errno) from exc
     return listener
 
 

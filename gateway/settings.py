@@ -71,6 +71,11 @@ class GatewaySettings:
         return Address.parse("--listen (TALLY_LISTEN)", self.listen, port_min=0)
 
     @property
+    def finish_s(self) -> float:
+        """How long the requests under way may take to be answered when the process ends."""
+        return self.deadline_s + 1
+
+    @property
     def resolved(self) -> Mapping[str, str]:
         """Shard -> ``host:port``, of ``resolve``."""
         return parse_resolve(self.resolve)

@@ -4,7 +4,6 @@ Each is a whole gateway, started again when it ends, as systemd would; one that 
 """
 
 import asyncio
-import os
 import signal
 import sys
 import time
@@ -18,10 +17,9 @@ from gateway.settings import GatewaySettings
 from tally.command.machine.children import before_exec
 from tally.errors import ConfigError
 
-WORKER_VARIABLE: Final = "TALLY_WORKER"
 _STARTS_WITHIN_S: Final = 5.0
 _PAUSE_S: Final = 1.0
-_END_S: Final = 15.0  # A gateway may take 9 s to answer what is under way.
+_END_S: Final = 6.0  # After the requests under way: the client's end, and that of Python.
 
 log = structlog.get_logger()
 
@@ -34,14 +32,15 @@ async def supervise(settings: GatewaySettings, arguments: Sequence[str]) -> int:
         arguments: Of this process's command line, which is also theirs.
 
     Raises:
-        ConfigError: The address can't be listened on, or can't be shared.
+        AddressTaken: The address can't be listened on.
+        ConfigError: It can't be shared.
     """
     if settings.address.port == 0:
         raise ConfigError("--listen (TALLY_LISTEN)", settings.listen, "a port, if there are several --workers")
     # Somebody else may have the address: those who share it would not notice.
     (await listen(asyncio.Protocol, settings)).close()
-    stop = stop_signal()
-    workers = [asyncio.create_task(_keep_up(number, arguments, stop)) for number in range(settings.workers)]
+    stop, end_s = stop_signal(), end_s_max(settings)
+    workers = [asyncio.create_task(_keep_up(number, arguments, stop, end_s)) for number in range(settings.workers)]
     try:
         waited: list[asyncio.Future[Any]] = [stop, *workers]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
@@ -52,20 +51,19 @@ async def supervise(settings: GatewaySettings, arguments: Sequence[str]) -> int:
     return max(statuses)
 
 
-async def _keep_up(number: int, arguments: Sequence[str], stop: "asyncio.Future[None]") -> int:
+async def _keep_up(number: int, arguments: Sequence[str], stop: "asyncio.Future[None]", end_s: float) -> int:
     """Run one worker again and again until ``stop``; return its exit status, 0 if it ended because it had to."""
     while not stop.done():
         began = time.monotonic()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway", *arguments),
-            env=os.environ | {WORKER_VARIABLE: str(number)},
+            *(sys.executable, "-m", "gateway", "--worker-number", str(number), *arguments),
             preexec_fn=before_exec(),
         )
         ending = asyncio.create_task(process.wait())
         waited: list[asyncio.Future[Any]] = [ending, stop]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if stop.done():
-            return await _end(process, ending)
+            return await _end(process, ending, end_s)
         status = ending.result()
         if status > 0 and time.monotonic() - began < _STARTS_WITHIN_S:
             return status
@@ -74,10 +72,15 @@ async def _keep_up(number: int, arguments: Sequence[str], stop: "asyncio.Future[
     return 0
 
 
-async def _end(process: asyncio.subprocess.Process, ending: "asyncio.Task[int]") -> int:
+def end_s_max(settings: GatewaySettings) -> float:
+    """Return how long a worker may take to end, before it is killed. Pure."""
+    return settings.finish_s + _END_S
+
+
+async def _end(process: asyncio.subprocess.Process, ending: "asyncio.Task[int]", within_s: float) -> int:
     if not ending.done():
         process.send_signal(signal.SIGTERM)
-        await asyncio.wait([ending], timeout=_END_S)
+        await asyncio.wait([ending], timeout=within_s)
         if not ending.done():
             process.kill()
     return max(await ending, 0)

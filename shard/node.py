@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -28,7 +29,9 @@ from shard.settings import ShardSettings
 from shard.storage.damage import note_damage, open_data
 from shard.storage.directory import check_identity, make_identity, read_identity
 from shard.storage.disk import DISK_MAX_S
+from shard.storage.room import Room
 from shard.storage.store import Store
+from tally.address import Address
 from tally.client.blame import Own
 from tally.client.channel import SERVER_OPTIONS
 from tally.client.client import RoutedClient
@@ -42,7 +45,8 @@ from tally.cluster.members import ControllerSeat, Member, Wanted
 from tally.cluster.reader import ClusterReader
 from tally.cluster.registration import Registration
 from tally.cluster.state import ClusterState
-from tally.errors import ConfigError, DirectoryRefused, StoreCorrupt, StoreFailed
+from tally.command.machine.addresses import check_free
+from tally.errors import AddressTaken, DirectoryRefused, StoreCorrupt, StoreFailed
 from tally.monitor.process import monitored
 
 log = structlog.get_logger()
@@ -52,8 +56,6 @@ HAND_OVER_S: Final = 5.0
 HAND_OVER_AGAIN_S: Final = 0.1
 DISK_EVERY_S: Final = 2.0
 LAST_WORDS: Final = "last-words"  # Beside the database.
-COPIES_UP_TO: Final = 0.85  # Of the disk used: beyond it the shard takes no new copies,
-OPS_UP_TO: Final = 0.95  # and beyond this no events.
 
 
 class Stop:
@@ -158,7 +160,7 @@ class _Node:
             prove_disk=lambda: self._engine.prove_disk(settings.lease_s / 2),
             ttl_s=settings.lease_s,
         )
-        self._disk_used: float | None = None
+        self._room = Room(settings.data)
         self._service = NodeService(self._engine, reader, self._to_controller, shard)
         self._health = health.aio.HealthServicer()
         self._server = self._grpc_server()
@@ -174,7 +176,9 @@ class _Node:
         try:
             server.add_insecure_port(self._listen)
         except RuntimeError as exc:
-            raise ConfigError("TALLY_LISTEN", self._listen, "an address of this machine with a free port") from exc
+            option = "--listen (TALLY_LISTEN)"
+            check_free(option, Address.parse(option, self._listen))  # gRPC does not say why.
+            raise AddressTaken(option, self._listen, errno.EADDRINUSE) from exc  # It was until now.
         return server
 
     def figures(self) -> Figures:
@@ -184,7 +188,7 @@ class _Node:
             slots_serving=len(self._engine.serving()),
             queued_events=self._engine.queued_events,
             set_aside=self._client.events_set_aside,
-            disk_used=self._disk_used,
+            disk_used=self._room.used,
         )
 
     async def serve(self, stop: Stop) -> None:
@@ -256,16 +260,10 @@ class _Node:
             log.warning("not_handed_over", slots=left)
 
     async def _watch_disk(self) -> None:
-        was_full = False
         while True:
             disk = await asyncio.to_thread(shutil.disk_usage, self._data)
-            share = disk.used / (disk.used + disk.free)  # As df shows it: what is reserved for root does not count.
-            self._disk_used = share
-            self._engine.room(takes_copies=share < COPIES_UP_TO, takes_ops=share < OPS_UP_TO)
-            nearly_full = share >= COPIES_UP_TO
-            if nearly_full is not was_full:
-                log.warning("disk_nearly_full" if nearly_full else "disk_has_room", used_percent=round(100 * share))
-            was_full = nearly_full
+            self._room.see(disk.used, disk.free)
+            self._engine.room(takes_copies=self._room.takes_copies, takes_ops=self._room.takes_events)
             await asyncio.sleep(DISK_EVERY_S)
 
     async def _work(self) -> None:

@@ -3,16 +3,16 @@
 Errors of grpc, rocksdict and etcd become one of these in exactly one file each, with ``raise ... from exc``.
 """
 
+import errno
+import os
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import Final
 
 _SLOTS_SHOWN: Final = 20
 
 
 class TallyError(Exception):
     """Base of every error that this system raises on purpose."""
-
-    retryable: ClassVar[bool] = False
 
 
 class InvalidEvent(TallyError):
@@ -30,8 +30,6 @@ class InvalidEvent(TallyError):
 class Overloaded(TallyError):
     """A bounded queue is full; nothing was counted. Send it again later."""
 
-    retryable = True
-
     def __init__(self, queue: str, limit: int) -> None:
         super().__init__(queue, limit)
         self.queue = queue
@@ -42,9 +40,7 @@ class Overloaded(TallyError):
 
 
 class Unavailable(TallyError):
-    """The time ran out before the work was begun, or a read had not all its parts; nothing was counted."""
-
-    retryable = True
+    """The time ran out before the work was begun, or a read had not all its parts; nothing was counted. Try again."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -71,8 +67,6 @@ class SetAside(TallyError):
     Whether it was counted when it was sent before is not known.
     """
 
-    retryable = True
-
     def __init__(self, place: int | None, for_s: float) -> None:
         super().__init__(place, for_s)
         self.place = place  # Among the events of its call, from 0; None if that is not known any more.
@@ -85,8 +79,6 @@ class SetAside(TallyError):
 class NotController(TallyError):
     """The asked shard is not the controller, or is it no more; look who is, and ask there."""
 
-    retryable = True
-
     def __init__(self, shard: str) -> None:
         super().__init__(shard)
         self.shard = shard
@@ -97,8 +89,6 @@ class NotController(TallyError):
 
 class EtcdUnavailable(TallyError):
     """No etcd endpoint gave an answer in time. A write may or may not have happened: read before you repeat it."""
-
-    retryable = True
 
     def __init__(self, endpoints: str, reason: str) -> None:
         super().__init__(endpoints, reason)
@@ -146,6 +136,31 @@ class ConfigError(TallyError):
         if self.value is None:
             return f"{self.setting} must be given: {self.allowed}"
         return f"{self.setting} is {self.value!r}; allowed: {self.allowed}"
+
+
+class AddressTaken(TallyError):
+    """Nothing can listen at an address. Free it or choose another, and start again."""
+
+    def __init__(self, option: str, address: str, number: int | None) -> None:
+        """Name what failed.
+
+        Args:
+            option: What the address was given with.
+            address: ``host:port``.
+            number: Why, as an ``errno``; with any other one there is no such host.
+        """
+        super().__init__(option, address, number)
+        self.option = option
+        self.address = address
+        self.number = number
+
+    def __str__(self) -> str:
+        if self.number == errno.EADDRINUSE:
+            advice = f"it is in use; end what listens there, or choose another {self.option}"
+        else:
+            reason = os.strerror(self.number) if self.number and self.number > 0 else "there is no such host"
+            advice = f"{reason}; choose another {self.option}"
+        return f"can't listen on {self.address}: {advice}"
 
 
 class BadClusterData(TallyError):
@@ -224,7 +239,11 @@ class DirectoryCopied(TallyError):
         self.shard = shard
 
     def __str__(self) -> str:
-        return f"another process registered as shard {self.shard}; its directory was copied"
+        return (
+            f"another process registered as shard {self.shard}: its data directory was copied, and is for one server "
+            "only; end the other process, or start this one with an empty --data (TALLY_DATA) and another "
+            "--id (TALLY_ID)"
+        )
 
 
 class StoreFailed(TallyError):
@@ -241,14 +260,12 @@ class StoreFailed(TallyError):
 class StoreBusy(TallyError):
     """RocksDB can't take a write just now; nothing was written. Write it again after a pause."""
 
-    retryable = True
-
     def __str__(self) -> str:
         return "the store is stalled"
 
 
 class StoreCorrupt(TallyError):
-    """A stored key or value does not decode, or writes are missing. Not retryable."""
+    """A stored key or value does not decode, or writes are missing. A repetition does not cure it."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)

@@ -16,8 +16,6 @@ CATCH_UP_BYTES_MAX: Final = 16 * 2**20  # The joiner holds the ops in memory unt
 class CloneBroken(TallyError):
     """What came is not a whole clone; what was written of it is to be dropped. Ask again, under another name."""
 
-    retryable = True
-
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason

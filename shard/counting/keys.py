@@ -185,11 +185,6 @@ def staging_key(generation: int) -> bytes:
     return b"s" + generation.to_bytes(4, "big")
 
 
-def generation_of_staging(key: bytes) -> int:
-    """Return which copy the marker at ``key`` is for."""
-    return int.from_bytes(key[1:], "big")
-
-
 def content_ranges(generation: int) -> list[tuple[bytes, bytes]]:
     """Return the ranges (from, up to but without) of all that another copy must have, too."""
     return [_range_of(kind, generation) for kind in CONTENT_KINDS]

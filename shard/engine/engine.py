@@ -189,7 +189,7 @@ class Engine:
                 joining=joining,
                 clone_bytes=copy.clone_bytes,
             )
-        response.disk_full = self._takes_no_copies
+        response.disk_full, response.takes_no_events = self._takes_no_copies, self._takes_no_ops
         figures = self.redundancy.figures(self._steps.now())
         response.redundancy.single_copy_slot_seconds = figures.single_copy_s
         response.redundancy.copies_missing = figures.copies_missing

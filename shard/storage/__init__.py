@@ -1,1 +1,1 @@
-"""RocksDB, the threads that use it, and the directory that it lies in."""
+"""RocksDB, the threads that use it, the directory that it lies in, and how full its disk is."""

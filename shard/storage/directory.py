@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tally.cluster.config import ClusterConfig
+from tally.cluster.config import ClusterConfig, differences
 from tally.cluster.identity import IDENTITY_FILE, Identity
 from tally.errors import DirectoryRefused
 
@@ -53,8 +53,8 @@ def check_identity(found: Identity, path: Path, shard: str | None, config: Clust
             str(path),
             f"{reason}; if etcd had lost the cluster of this data, bring that back: tally recover --data {path}",
         )
-    if found.shape != config.shape:
-        raise DirectoryRefused(str(path), f"it was made with {found.shape}, and the cluster has {config.shape}")
+    if differing := differences(found.shape, config.shape):
+        raise DirectoryRefused(str(path), f"its fixed settings are not those of the cluster: {'; '.join(differing)}")
 
 
 def after_look(found: Identity, *, has_copies: bool) -> Identity:

@@ -108,13 +108,18 @@ class ClusterConfig:
             raise BadClusterData(key, f"{type(exc).__name__}: {exc}") from exc
 
     def differences(self, other: "ClusterConfig") -> list[str]:
-        """Name what is fixed and differs: ``["slots is 256, not 64", ...]``; empty when they fit."""
-        pairs = [
-            ("slots", self.shape.slots, other.shape.slots),
-            ("spread", self.shape.spreads, other.shape.spreads),
-            ("hours_together", self.shape.hours_together, other.shape.hours_together),
-        ]
-        return [f"{name} is {_plain(have)}, not {_plain(want)}" for name, have, want in pairs if have != want]
+        """Name what is fixed and differs; empty when they fit."""
+        return differences(self.shape, other.shape)
+
+
+def differences(have: Shape, want: Shape) -> list[str]:
+    """Name what differs: ``["slots is 256, not 64", ...]``; empty when they fit."""
+    pairs = [
+        ("slots", have.slots, want.slots),
+        ("spread", have.spreads, want.spreads),
+        ("hours_together", have.hours_together, want.hours_together),
+    ]
+    return [f"{name} is {_plain(one)}, not {_plain(other)}" for name, one, other in pairs if one != other]
 
 
 def parse_object(text: bytes | str, key: str) -> dict[str, Any]:

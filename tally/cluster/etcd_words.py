@@ -54,10 +54,14 @@ class EtcdSettings:
     def __post_init__(self) -> None:
         if not self.endpoints:
             raise ConfigError("etcd", "", "at least one host:port")
-        if (self.user is None) != (self.password is None):
-            raise ConfigError("etcd user", self.user, "both a user and a password, or neither")
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ConfigError("etcd certificate", self.cert_file, "both a certificate and its key, or neither")
+        _check_both(
+            ("--etcd-user (TALLY_ETCD_USER)", self.user),
+            ("--etcd-password (TALLY_ETCD_PASSWORD)", self.password),
+        )
+        _check_both(
+            ("--etcd-cert (TALLY_ETCD_CERT)", self.cert_file),
+            ("--etcd-key (TALLY_ETCD_KEY)", self.key_file),
+        )
 
     @property
     def tls(self) -> bool:
@@ -69,6 +73,14 @@ class EtcdSettings:
     def targets(self) -> tuple[str, ...]:
         """The endpoints as ``host:port``."""
         return tuple(one.removeprefix(_SECURE) for one in self.endpoints)
+
+
+def _check_both(*pair: tuple[str, object]) -> None:
+    """See that both are given, or neither; what they are is not shown: one is a password."""
+    given = [setting for setting, value in pair if value is not None]
+    missing = [setting for setting, value in pair if value is None]
+    if given and missing:
+        raise ConfigError(missing[0], None, f"{given[0]} goes with it")
 
 
 class CreateRevision(NamedTuple):

@@ -33,8 +33,6 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be
 class KeepsChanging(TallyError):
     """Each time, something was changed by others between reading and writing. Nothing was changed by us."""
 
-    retryable = True
-
     def __str__(self) -> str:
         return f"the cluster changed {_ATTEMPTS} times while this was decided; nothing was done: run it again"
 

@@ -30,6 +30,8 @@ class ShardReport:
         copies: How many slots it keeps in sync, as the map says.
         joining: How many it is getting a copy of.
         redundancy: How safe the slots are of which it is primary, as it says itself; None if it does not answer.
+        disk_full: Whether its disk is so full that it takes no new copies; None if it does not answer.
+        takes_no_events: Whether it takes no events either; None if it does not answer.
     """
 
     id: str
@@ -41,6 +43,8 @@ class ShardReport:
     copies: int
     joining: int
     redundancy: Redundancy | None
+    disk_full: bool | None
+    takes_no_events: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,12 @@ class StatusReport:
     without_live_copy: tuple[int, ...]
     etcd_alarms: tuple[str, ...]
 
+    @property
+    def well(self) -> bool:
+        """Whether each slot is served and takes writes, by a map that can be changed."""
+        refusing = any(shard.slots and shard.takes_no_events for shard in self.shards)
+        return self.all_serve and not (self.not_writable or refusing or self.recovering or self.map_outdated)
+
 
 def status_report(state: ClusterState, answers: Answers, etcd_alarms: tuple[str, ...] = ()) -> StatusReport:
     """Sum up what etcd says, and what the shards say of themselves.
@@ -109,6 +119,8 @@ def status_report(state: ClusterState, answers: Answers, etcd_alarms: tuple[str,
                 copies=one.copies,
                 joining=one.joining,
                 redundancy=answer.redundancy if answer else None,
+                disk_full=answer.disk_full if answer else None,
+                takes_no_events=answer.takes_no_events if answer else None,
             )
         )
     slots = state.config.shape.slots
@@ -179,7 +191,7 @@ def render_table(report: StatusReport) -> str:
         lines.append(f"slots: {report.slots}, not shared out yet: too few shards so far")
         return "\n".join([*lines, *_alarms(report)])
     lines.append(f"slots: {report.slots_serving} of {report.slots} are served")
-    in_need = (*_on_a_single_copy(report), *_in_need(report), *_alarms(report))
+    in_need = (*_on_a_single_copy(report), *_in_need(report), *_full_disks(report), *_alarms(report))
     return "\n".join([*lines, _copies(report), *in_need])
 
 
@@ -223,6 +235,17 @@ def _on_a_single_copy(report: StatusReport) -> list[str]:
         return []
     whole = f"for {sum(seconds.values()):.1f} slot-seconds since the shards started"
     return [f"on a single copy: {whole}, most of it on {worst} ({seconds[worst]:.1f})"]
+
+
+def _full_disks(report: StatusReport) -> list[str]:
+    """Say whose disk is too full for what, and what can be done."""
+    lines: list[str] = []
+    for shard in report.shards:
+        if shard.takes_no_events:
+            lines.append(f"the disk of {shard.id} is full: the slots that it is primary of take no writes")
+        elif shard.disk_full:
+            lines.append(f"the disk of {shard.id} is nearly full: it takes no new copies")
+    return [*lines, "  give it more room, or start another shard: it gets its share of the slots"] if lines else []
 
 
 def _alarms(report: StatusReport) -> list[str]:

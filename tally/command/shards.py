@@ -73,6 +73,7 @@ class ShardAnswer:
         serving: Slot -> epoch in which it serves it as primary.
         copies: Slot -> the copy that is there, whether the map names it or not.
         disk_full: It takes no new copies.
+        takes_no_events: Nor events, so the slots that it is primary of take no writes.
         stopping: It is about to end.
         redundancy: How safe its slots are.
         map_epochs: By slot, the epochs of the newest map that it knows; empty without one.
@@ -82,6 +83,7 @@ class ShardAnswer:
     serving: Mapping[int, int] = field(default_factory=dict)
     copies: Mapping[int, HeldCopy] = field(default_factory=dict)
     disk_full: bool = False
+    takes_no_events: bool = False
     stopping: bool = False
     redundancy: Redundancy = Redundancy()
     map_epochs: tuple[int, ...] = ()
@@ -131,6 +133,7 @@ def answer_of(status: node_pb2.StatusResponse) -> ShardAnswer:
             for copy in status.copies
         },
         disk_full=status.disk_full,
+        takes_no_events=status.takes_no_events,
         stopping=status.stopping,
         redundancy=Redundancy(
             single_copy_s=status.redundancy.single_copy_slot_seconds,

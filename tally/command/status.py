@@ -26,13 +26,16 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
 
     Below: how many copies are missing or on their way, for how long slots were on a single copy (each slot counts its
     own seconds, from the start of the shard that is its primary), which slots take no writes because too few copies are
-    in sync, and which have no live copy at all, with what to do about it. Last, an alarm that stands in etcd.
+    in sync, and which have no live copy at all, with what to do about it. Last, disks that are full or nearly so, and
+    an alarm that stands in etcd.
 
     \b
     JSON: {"shards": [{"id": "s1", "address": "127.0.0.1:9101", "wanted": "active", "alive": true, "slots": 86,
                  "serving": 86, "copies": 171, "joining": 2, "redundancy": null if it does not answer, or
                  {"single_copy_s": slot-seconds on one copy although more are wanted, "copies_missing": 0,
-                  "clones": 0, "catch_ups": 86, "terms_refused": 0}: all since its process began}, ...],
+                  "clones": 0, "catch_ups": 86, "terms_refused": 0}: all since its process began,
+                 "disk_full": whether its disk is so full that it takes no new copies, "takes_no_events": so full that
+                 it takes no events either; both null if it does not answer}, ...],
            "controller": "s1" or null, "slots": 256, "map": whether the slots are shared out,
            "recovering": whether tally recover is at work, "map_outdated": [slots that it is needed for],
            "slots_serving": 256, "all_serve": whether each slot is served by its primary,
@@ -47,12 +50,13 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
       tally status
       tally status --etcd 10.0.0.1:2379 --output json
 
-    Exit status: 0 all slots serve, 1 some do not, or the map must be recovered, or etcd does not answer.
+    Exit status: 0 all slots serve and take writes, 1 some do not, or the map must be recovered, or etcd does not
+    answer.
     """  # noqa: D301 - \b is how click keeps lines apart.
     where = find_cluster(etcd, cluster, access)
     report = status_report(*asyncio.run(_look(where)))
     say(render_json(report) if output == "json" else render_table(report))
-    raise SystemExit(0 if report.all_serve and not report.recovering and not report.map_outdated else 1)
+    raise SystemExit(0 if report.well else 1)
 
 
 async def _look(where: Named) -> tuple[ClusterState, Answers, tuple[str, ...]]:

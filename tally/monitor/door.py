@@ -6,14 +6,13 @@ answer. Who comes while ``CONNECTIONS_MAX`` are open is sent away without a word
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 
 from tally.address import Address
-from tally.errors import ConfigError
+from tally.errors import AddressTaken
 
 SETTING: Final = "--metrics (TALLY_METRICS)"
 PATH: Final = b"/metrics"
@@ -88,15 +87,14 @@ class MetricsDoor:
         """Listen, and return where: port 0 takes a free one.
 
         Raises:
-            ConfigError: Nothing can listen there.
+            AddressTaken: Nothing can listen there.
         """
         try:
             self._server = await asyncio.start_server(
                 self._take, address.host, address.port, limit=REQUEST_BYTES_MAX, backlog=CONNECTIONS_MAX
             )
         except OSError as exc:
-            reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else "no such host"
-            raise ConfigError(SETTING, str(address), f"an address to listen on ({reason})") from exc
+            raise AddressTaken(SETTING, str(address), exc.errno) from exc
         found = Address(*self._server.sockets[0].getsockname()[:2])
         log.info("metrics_listening", address=str(found))
         return found

@@ -106,7 +106,11 @@ def test_own_data_is_accepted_with_or_without_a_name() -> None:
     [
         ("s2", lambda found: found, "data of shard 's1', not of 's2'"),
         (None, lambda found: dataclasses.replace(found, cluster="ff" * 16), f"cluster {'ff' * 16}, not to"),
-        (None, lambda found: dataclasses.replace(found, shape=cluster_values.SMALL), "it was made with Shape"),
+        (
+            None,
+            lambda found: dataclasses.replace(found, shape=dataclasses.replace(SHAPE, slots=16, hours_together=1)),
+            "its fixed settings are not those of the cluster: slots is 16, not 8; hours_together is 1, not 24",
+        ),
     ],
 )
 def test_data_of_somebody_else_is_refused(

@@ -404,6 +404,16 @@ async def test_full_queue_is_not_ready(tmp_path: Path, monkeypatch: pytest.Monke
         assert await node.outcome(sub_batch(BOB, 1, click("ann"))) == OK
 
 
+async def test_shard_on_a_full_disk_takes_no_events_and_says_so(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        for copies, ops in ((True, True), (False, True), (False, False), (True, True)):
+            node.engine.room(takes_copies=copies, takes_ops=ops)
+            status = node_pb2.StatusResponse()
+            node.engine.status(status)
+            assert (status.disk_full, status.takes_no_events) == (not copies, not ops)
+            assert (await node.outcome(sub_batch(ANN, 1, click("ann"))) == OK) is ops
+
+
 async def test_more_than_one_op_is_done_one_after_the_other(tmp_path: Path) -> None:
     users = users_of_slot(SLOT, 1500, SMALL)
     async with bench(tmp_path, a_map()) as node:

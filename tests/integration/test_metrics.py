@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tally.address import Address
-from tally.errors import ConfigError
+from tally.errors import AddressTaken
 from tally.monitor.door import CONNECTIONS_MAX, REQUEST_BYTES_MAX, MetricsDoor
 from tests.support.cluster import Cluster
 from tests.support.etcd import free_ports
@@ -100,7 +100,7 @@ async def test_taken_address_is_named_with_its_option() -> None:
     door = MetricsDoor(lambda: b"", "text/plain")
     address = await door.listen(HERE)
     try:
-        with pytest.raises(ConfigError, match=r"--metrics \(TALLY_METRICS\)"):
+        with pytest.raises(AddressTaken, match=r"in use; .* choose another --metrics \(TALLY_METRICS\)"):
             await MetricsDoor(lambda: b"", "text/plain").listen(address)
     finally:
         await door.close()

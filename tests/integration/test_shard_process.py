@@ -74,8 +74,16 @@ async def test_taken_address_is_one_clear_line(etcd: str, tmp_path: Path) -> Non
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         done = await run("shard", "--etcd", etcd, "--data", str(tmp_path / "s1"), "--listen", listen)
-    assert done.status == 1
-    assert listen in last_line(done)
+        nobody = await run("shard", "--etcd", etcd, "--data", str(tmp_path / "s1"), "--listen", "192.0.2.1:9101")
+    assert (done.status, nobody.status) == (1, 1)
+    assert last_line(done) == (
+        f"tally-shard: can't listen on {listen}: it is in use; end what listens there, "
+        "or choose another --listen (TALLY_LISTEN)"
+    )
+    assert last_line(nobody) == (
+        "tally-shard: can't listen on 192.0.2.1:9101: Cannot assign requested address; "
+        "choose another --listen (TALLY_LISTEN)"
+    )
 
 
 FATAL = """
@@ -101,6 +109,7 @@ async def test_fatal_errors_of_its_tasks_are_a_line_each_and_no_traceback() -> N
     done = await commands.finish(process)
     assert done.status == 1
     assert done.err == (
-        "tally-shard: another process registered as shard s1; its directory was copied\n"
+        "tally-shard: another process registered as shard s1: its data directory was copied, and is for one server "
+        "only; end the other process, or start this one with an empty --data (TALLY_DATA) and another --id (TALLY_ID)\n"
         "tally-shard: the store failed: no room\n"
     )

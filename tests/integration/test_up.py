@@ -151,7 +151,6 @@ async def test_old_data_is_not_used_with_other_settings(ups: Ups) -> None:
     assert {path: path.stat().st_mtime_ns for path in ups.data.rglob("*") if path.name != "lock"} == before
 
     more = await ups.ready("--shards", "3")
-    assert "s3: in this version a shard that joins after the first map was made gets no slots" in more.said
     await more.end()
     again = await ups.ready()
     assert {"s1", "s2", "s3"} < set(re.findall("^[a-z0-9]+", again.said, re.MULTILINE))

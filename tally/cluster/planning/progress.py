@@ -48,11 +48,6 @@ class Progress:
     not_writable: tuple[int, ...]
     without_live_copy: tuple[int, ...]
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether nothing is missing or under way."""
-        return not (self.copies_missing or self.moves or self.not_writable)
-
 
 def drained(state: ClusterState, shard: str) -> bool:
     """Whether a shard keeps nothing and is to get nothing, so that nobody misses it."""

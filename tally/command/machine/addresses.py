@@ -1,28 +1,14 @@
 """Addresses of this machine: whether they are free to listen on, and how they are reached."""
 
-import errno
 import socket
 from collections.abc import Iterator
 from typing import Final
 
 from tally.address import Address
-from tally.errors import TallyError
+from tally.errors import AddressTaken
 
 LOOPBACK: Final = "127.0.0.1"
 _EVERYWHERE: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - to recognise it.
-
-
-class AddressTaken(TallyError):
-    """Nothing can listen there."""
-
-    def __init__(self, option: str, address: str, reason: str) -> None:
-        super().__init__(option, address, reason)
-        self.option = option
-        self.address = address
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"can't listen on {self.address}: {self.reason}; end what listens there, or choose another {self.option}"
 
 
 def url_of(address: Address) -> str:
@@ -43,8 +29,7 @@ def check_free(option: str, address: Address) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as exc:
-        reason = "it is in use" if exc.errno == errno.EADDRINUSE else exc.strerror or str(exc)
-        raise AddressTaken(option, str(address), reason) from exc
+        raise AddressTaken(option, str(address), exc.errno) from exc
 
 
 def port_is_free(port: int) -> bool:

@@ -15,7 +15,6 @@ import click
 from tally.cluster.config import ClusterConfig
 from tally.cluster.creation import create_if_absent
 from tally.cluster.local_etcd import find_etcd
-from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
 from tally.command.create import describe
 from tally.command.machine.addresses import LOOPBACK, url_of
@@ -117,11 +116,11 @@ class Run:
         keys = self.where.keys
         async with self.where.connect() as etcd:
             creation = await create_if_absent(etcd, keys, self.config)
-            state = ClusterState.from_etcd(keys, (await etcd.read_prefix(keys.prefix)).found)
-        if ETCD not in self.machine.ports:
-            check_members(keys.cluster, state.members, self.before.shards() if self.before else [], self.machine.data)
-        lines = [describe(keys.cluster, creation), *without_slots(self.machine.shards, state.map)]
-        return "\n".join(lines)
+            if ETCD not in self.machine.ports:
+                state = ClusterState.from_etcd(keys, (await etcd.read_prefix(keys.prefix)).found)
+                ours = self.before.shards() if self.before else []
+                check_members(keys.cluster, state.members, ours, self.machine.data)
+        return describe(keys.cluster, creation)
 
     def _remember(self, ports: Mapping[str, int]) -> None:
         left = Remembered(etcd=self.machine.etcd, cluster=self.machine.cluster, ports=ports)
@@ -204,15 +203,6 @@ def check_members(cluster: str, members: Iterable[str], ours: Sequence[str], dat
     foreign = [shard for shard in members if shard not in ours]
     if foreign:
         raise ForeignMembers(cluster, tuple(foreign), str(data))
-
-
-def without_slots(shards: Sequence[str], held: SlotMap | None) -> list[str]:
-    """Say which of these shards get nothing to do: a line, or none. Pure."""
-    owners = held.slots_per_primary() if held else {}
-    extra = [shard for shard in shards if shard not in owners]
-    if not owners or not extra:
-        return []
-    return [f"{', '.join(extra)}: in this version a shard that joins after the first map was made gets no slots"]
 
 
 def what_runs(running: list[tuple[Program, int]]) -> str:

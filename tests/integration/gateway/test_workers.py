@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.integration.gateway.test_process import NOWHERE, start
 from tests.support.etcd import free_ports
 from tests.support.raw_http import RawClient
@@ -99,6 +101,19 @@ async def test_metrics_without_a_port_for_each_worker_are_refused() -> None:
     _, complaint = await process.communicate()
     assert (process.returncode, b"--metrics" in complaint) == (2, True)
     assert b"Traceback" not in complaint
+
+
+@pytest.mark.parametrize(("arguments", "variables"), [(("--worker", "2"), {}), ((), {"TALLY_WORKER": "2"})])
+async def test_slip_of_the_pen_makes_no_process_one_of_several(
+    arguments: tuple[str, ...], variables: dict[str, str]
+) -> None:
+    """It would share its address with whoever listens there."""
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        process = await start("--etcd", NOWHERE, "--listen", listen, *arguments, env=os.environ | variables)
+        _, complaint = await process.communicate()
+    assert process.returncode == (2 if arguments else 1)
+    assert b"--workers" in complaint if arguments else b"in use" in complaint
 
 
 async def test_workers_that_can_not_start_end_all() -> None:

@@ -86,6 +86,7 @@ def test_an_older_copy_that_waits_to_catch_up_is_complete() -> None:
             node_pb2.CopyStatus(slot=1, joining=True, clone_bytes=77),
         ],
         disk_full=True,
+        takes_no_events=True,
         redundancy=node_pb2.RedundancyStatus(
             single_copy_slot_seconds=1.5, copies_missing=2, clones=3, catch_ups=4, terms_refused=5
         ),
@@ -94,6 +95,7 @@ def test_an_older_copy_that_waits_to_catch_up_is_complete() -> None:
         serving={2: 5},
         copies={0: HeldCopy("00" * 16, 9), 1: HeldCopy("", 0, complete=False, clone_bytes=77)},
         disk_full=True,
+        takes_no_events=True,
         redundancy=Redundancy(single_copy_s=1.5, copies_missing=2, clones=3, catch_ups=4, terms_refused=5),
     )
 

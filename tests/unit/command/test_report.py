@@ -13,10 +13,12 @@ from tally.command.report import render_json, render_table, status_report
 from tally.command.shards import Answers, HeldCopy, Redundancy, ShardAnswer
 from tests.support import cluster_values
 
+ALL_OF_S1 = {0: 1, 3: 1, 6: 1}
+SERVED_BY_S1 = dict.fromkeys(range(3, 8), 4)  # Of the cluster that grows.
 # What the shards say when all is well; the map's epochs are 1.
 ALL: Answers = {
     "s0": ShardAnswer({2: 1, 5: 1}),
-    "s1": ShardAnswer({0: 1, 3: 1, 6: 1}),
+    "s1": ShardAnswer(ALL_OF_S1),
     "s2": ShardAnswer({1: 1, 4: 1, 7: 1}),
 }
 
@@ -125,9 +127,11 @@ def test_json_has_the_documented_fields() -> None:
         "copies": 2,
         "joining": 0,
         "redundancy": {"single_copy_s": 0.0, "copies_missing": 0, "clones": 0, "catch_ups": 0, "terms_refused": 0},
+        "disk_full": False,
+        "takes_no_events": False,
     }
     (silent,) = json.loads(render_json(status_report(cluster(), {**ALL, "s2": None})))["shards"][2:]
-    assert silent["redundancy"] is None
+    assert silent["redundancy"] is silent["disk_full"] is silent["takes_no_events"] is None
 
 
 def test_time_on_a_single_copy_is_told_if_there_was_any() -> None:
@@ -208,12 +212,40 @@ def test_slots_in_need_are_listed_with_what_helps() -> None:
     ]
 
 
+def test_all_is_well_only_while_every_slot_is_served_and_takes_writes() -> None:
+    """A slot with too few copies in sync is served all the same: it is read."""
+    assert status_report(cluster(), ALL).well
+    assert not status_report(cluster(), {**ALL, "s2": None}).well
+    assert not status_report(replace(cluster(), config=replace(cluster().config, recovering=True)), ALL).well
+    assert not status_report(cluster(), {**ALL, "s1": ShardAnswer(ALL_OF_S1, {3: HeldCopy("aa" * 16, epoch=2)})}).well
+    few = growing("s0", "s1", "s2")
+    report = status_report(few, {"s0": ShardAnswer(dict.fromkeys((0, 1, 2), 4)), "s1": ShardAnswer(SERVED_BY_S1)})
+    assert (report.all_serve, report.without_live_copy, report.not_writable) == (True, (), (3, 4, 5))
+    assert not report.well
+
+
 def test_slots_that_are_lost_are_not_told_twice() -> None:
     """They take no writes either, but other copies would not help them."""
     report = status_report(growing("s0"), {})
     assert report.not_writable == (3, 4, 5)
     assert report.without_live_copy == (3, 4, 5, 6, 7)
     assert "take no writes" not in render_table(report)
+
+
+def test_full_disks_are_told_with_what_to_do_about_them() -> None:
+    """A disk that takes no events is full to those who write, though its slots are served and in sync."""
+    nearly = ShardAnswer({2: 1, 5: 1}, disk_full=True)
+    full = ShardAnswer(ALL_OF_S1, disk_full=True, takes_no_events=True)
+    report = status_report(cluster(), {**ALL, "s0": nearly, "s1": full})
+    assert render_table(report).splitlines()[-3:] == [
+        "the disk of s0 is nearly full: it takes no new copies",
+        "the disk of s1 is full: the slots that it is primary of take no writes",
+        "  give it more room, or start another shard: it gets its share of the slots",
+    ]
+    told = json.loads(render_json(report))["shards"]
+    assert [(one["disk_full"], one["takes_no_events"]) for one in told] == [(True, False), (True, True), (False, False)]
+    assert not report.well
+    assert status_report(cluster(), {**ALL, "s0": nearly}).well
 
 
 def test_full_etcd_is_told_with_what_to_do_about_it() -> None:

@@ -21,11 +21,9 @@ from tally.command.machine.run import (
     what_runs,
     why_it_did_not_start,
     why_not_ready,
-    without_slots,
 )
 from tally.command.machine.up import child_environment, plan
 from tally.errors import ConfigError, DirectoryRefused
-from tests.support import cluster_values
 
 PORTS = {"etcd": 4001, "etcd-peer": 4002, "s1": 4003}
 MACHINE = Machine(Path("data"), Address("127.0.0.1", 8080), "127.0.0.1:4001", "default", PORTS)
@@ -175,15 +173,6 @@ def test_shards_of_others_in_the_same_cluster_are_refused_by_name() -> None:
     check_members("mine", ["s1"], ["s1", "s2"], Path("data"))
     with pytest.raises(ForeignMembers, match=r"data is not in data: s1, x; choose another --cluster"):
         check_members("mine", ["s1", "s2", "x"], ["s2"], Path("data"))
-
-
-def test_shards_that_get_no_slots_are_told() -> None:
-    held = cluster_values.state(mapped=True).map
-    assert without_slots(["s0", "s1"], held) == []
-    assert without_slots(["s0", "s8", "s9"], None) == []
-    [line] = without_slots(["s0", "s8", "s9"], held)
-    assert line.startswith("s8, s9: ")
-    assert "gets no slots" in line
 
 
 def test_reasons_are_told_without_saying_twice_that_it_is_not_ready() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.settings import GatewaySettings
+from gateway.workers import end_s_max
 from tally.cluster.etcd import EtcdSettings
 from tally.cluster.keys import Keys
 from tally.errors import ConfigError
@@ -48,3 +49,9 @@ def test_refused_setting_is_named(name: str, value: object) -> None:
     flag = "--" + name.replace("_", "-")
     with pytest.raises(ConfigError, match=re.escape(f"{flag} (TALLY_{name.upper()}) is ")):
         settings(**{name: value})
+
+
+@pytest.mark.parametrize("deadline_s", [0.1, 8.0, 60.0])
+def test_worker_is_not_killed_before_its_last_requests_had_their_time(deadline_s: float) -> None:
+    given = settings(deadline_s=deadline_s)
+    assert end_s_max(given) > given.finish_s > deadline_s

@@ -13,7 +13,6 @@ from shard.counting.keys import (
     WriterRow,
     cell_key,
     content_ranges,
-    generation_of_staging,
     generation_ranges,
     known_key,
     known_keys_before,
@@ -126,7 +125,6 @@ def test_range_of_records_holds_every_slot_and_nothing_else(slot: int) -> None:
 def test_range_of_markers_holds_every_generation_and_nothing_else(generation: int) -> None:
     start, end = STAGED
     assert start <= staging_key(generation) < end
-    assert generation_of_staging(staging_key(generation)) == generation
     assert not any(start <= key < end for key in (HEARTBEAT_KEY, record_key(0), *keys_of_copy(generation)))
 
 

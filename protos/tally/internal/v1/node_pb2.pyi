@@ -357,11 +357,14 @@ class StatusResponse(_message.Message):
     REDUNDANCY_FIELD_NUMBER: _builtins.int
     MAP_EPOCHS_FIELD_NUMBER: _builtins.int
     MAP_SHARDS_FIELD_NUMBER: _builtins.int
+    TAKES_NO_EVENTS_FIELD_NUMBER: _builtins.int
     shard: _builtins.str
     disk_full: _builtins.bool
     """It takes no new copies: 85 % of the disk are used."""
     stopping: _builtins.bool
     """It is about to end: others should be primary of its slots."""
+    takes_no_events: _builtins.bool
+    """It takes no events, and so the slots that it is primary of none: 95 % of the disk are used."""
     @_builtins.property
     def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Columns of equal length: the slots that this shard serves as primary, and in which epoch."""
@@ -394,10 +397,11 @@ class StatusResponse(_message.Message):
         redundancy: Global___RedundancyStatus | None = ...,
         map_epochs: _abc.Iterable[_builtins.int] | None = ...,
         map_shards: _abc.Iterable[_builtins.str] | None = ...,
+        takes_no_events: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["redundancy", b"redundancy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "disk_full", b"disk_full", "epochs", b"epochs", "map_epochs", b"map_epochs", "map_shards", b"map_shards", "redundancy", b"redundancy", "shard", b"shard", "slots", b"slots", "stopping", b"stopping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "disk_full", b"disk_full", "epochs", b"epochs", "map_epochs", b"map_epochs", "map_shards", b"map_shards", "redundancy", b"redundancy", "shard", b"shard", "slots", b"slots", "stopping", b"stopping", "takes_no_events", b"takes_no_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,5 +1,6 @@
 """Where etcd is: what settings are understood."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,20 @@ def test_authority_asks_for_tls() -> None:
     assert not EtcdSettings(endpoints=("a:1",)).tls
 
 
+USER, PASSWORD = "--etcd-user (TALLY_ETCD_USER)", "--etcd-password (TALLY_ETCD_PASSWORD)"
+CERT, KEY = "--etcd-cert (TALLY_ETCD_CERT)", "--etcd-key (TALLY_ETCD_KEY)"
+
+
 @pytest.mark.parametrize(
-    "half",
-    [{"endpoints": ()}, {"user": "u"}, {"password": "p"}, {"cert_file": Path("c")}, {"key_file": Path("k")}],
+    ("half", "told"),
+    [
+        ({"endpoints": ()}, "etcd is ''; allowed: at least one host:port"),
+        ({"user": "u"}, f"{PASSWORD} must be given: {USER} goes with it"),
+        ({"password": "p"}, f"{USER} must be given: {PASSWORD} goes with it"),
+        ({"cert_file": Path("c")}, f"{KEY} must be given: {CERT} goes with it"),
+        ({"key_file": Path("k")}, f"{CERT} must be given: {KEY} goes with it"),
+    ],
 )
-def test_half_a_setting_is_refused(half: dict[str, object]) -> None:
-    with pytest.raises(ConfigError):
+def test_half_a_setting_is_refused_and_the_other_half_named(half: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(told)}$"):
         EtcdSettings(**({"endpoints": ("a:1",)} | half))  # type: ignore[arg-type] # Drawn by name.
