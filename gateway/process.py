@@ -29,6 +29,8 @@ _BACKLOG: Final = 1024
 _START_WAIT_S: Final = 60.0
 _START_WAIT_WITH_MAP_S: Final = 3.0
 _KILLED_STATUS: Final = 130
+# A worker may hear one wish to end twice: from who ends the whole group, as systemd does, and from its supervisor.
+_SAME_WISH_S: Final = 1.0
 
 log = structlog.get_logger()
 
@@ -68,7 +70,7 @@ async def serve(settings: GatewaySettings) -> None:
         idle_timeout_s=settings.idle_timeout_s,
         connections=settings.connections,
     )
-    stop = stop_signal()
+    stop = stop_signal(again_after_s=_SAME_WISH_S if settings.worker is not None else 0.0)
     figures = GatewayCollector(app.answered, lambda: http.connections, lambda: app.backend.events_set_aside)
     async with monitored(settings.metrics_address, lambda: figures):
         listener = await listen(http, settings)
@@ -88,15 +90,19 @@ async def serve(settings: GatewaySettings) -> None:
             log.info("stopped")
 
 
-def stop_signal() -> "asyncio.Future[None]":
-    """Return a future that is done at the first signal to stop."""
+def stop_signal(again_after_s: float = 0.0) -> "asyncio.Future[None]":
+    """Return a future that is done at the first signal to stop; one that comes later ends the process at once."""
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[None] = loop.create_future()
+    again_at = 0.0
 
     def on_signal() -> None:
-        if stop.done():
+        nonlocal again_at
+        if not stop.done():
+            again_at = loop.time() + again_after_s
+            stop.set_result(None)
+        elif loop.time() >= again_at:
             os._exit(_KILLED_STATUS)  # Who asks twice does not want to wait.
-        stop.set_result(None)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)

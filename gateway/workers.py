@@ -1,6 +1,7 @@
 """Several gateways on one address: a process of its own each, for Python runs on one processor. The kernel shares out.
 
-Each is a whole gateway, started again when it ends, as systemd would; one that can't start at all ends them all.
+Each is a whole gateway, started again when it ends, as systemd would; one that could not start at all ends them all.
+One that can't start again does not: the others serve.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -53,6 +55,7 @@ async def supervise(settings: GatewaySettings, arguments: Sequence[str]) -> int:
 
 async def _keep_up(number: int, arguments: Sequence[str], stop: "asyncio.Future[None]", end_s: float) -> int:
     """Run one worker again and again until ``stop``; return its exit status, 0 if it ended because it had to."""
+    has_served = False  # Not more than it can be seen from here: that it lived for a while.
     while not stop.done():
         began = time.monotonic()
         process = await asyncio.create_subprocess_exec(
@@ -65,7 +68,8 @@ async def _keep_up(number: int, arguments: Sequence[str], stop: "asyncio.Future[
         if stop.done():
             return await _end(process, ending, end_s)
         status = ending.result()
-        if status > 0 and time.monotonic() - began < _STARTS_WITHIN_S:
+        has_served = has_served or time.monotonic() - began >= _STARTS_WITHIN_S
+        if status > 0 and not has_served:
             return status
         log.error("worker_ended", worker=number, status=status)
         await asyncio.wait([stop], timeout=_PAUSE_S)
@@ -79,7 +83,8 @@ def end_s_max(settings: GatewaySettings) -> float:
 
 async def _end(process: asyncio.subprocess.Process, ending: "asyncio.Task[int]", within_s: float) -> int:
     if not ending.done():
-        process.send_signal(signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
         await asyncio.wait([ending], timeout=within_s)
         if not ending.done():
             process.kill()

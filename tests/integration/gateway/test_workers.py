@@ -7,12 +7,13 @@ import signal
 import socket
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from gateway.workers import _STARTS_WITHIN_S
 from tests.integration.gateway.test_process import NOWHERE, start
 from tests.support.etcd import free_ports
 from tests.support.raw_http import RawClient
@@ -28,21 +29,42 @@ def workers_of(process: Process) -> set[int]:
     return set(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
 
 
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def ports_in_a_row(count: int) -> int:
+    """Return the first of so many free ports."""
+    while True:
+        (first,) = free_ports(1)
+        with ExitStack() as taken, suppress(OSError):
+            for port in range(first, first + count):
+                taken.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+
+
+async def told(process: Process, event: bytes, *, times: int) -> bytes:
+    """Return what a process logged until it has told of an event so often."""
+    assert process.stderr is not None
+    said = b""
+    async with asyncio.timeout(ENDS_S):
+        while len(re.findall(event, said)) < times and (line := await process.stderr.readline()):
+            said += line
+    return said
+
+
 def has_ended(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
 @asynccontextmanager
-async def running(port: int, host: str = "127.0.0.1") -> AsyncIterator[Process]:
+async def running(port: int, *more: str, host: str = "127.0.0.1") -> AsyncIterator[Process]:
     """Run workers on a port; they are gone when the block ends."""
     address = f"{host}:{port}"
-    process = await start("--etcd", NOWHERE, "--listen", address, "--workers", str(WORKERS))
+    process = await start("--etcd", NOWHERE, "--listen", address, "--workers", str(WORKERS), *more)
     assert process.stderr is not None
-    said = b""
     try:
-        async with asyncio.timeout(ENDS_S):
-            while len(re.findall(rb'"listening"', said)) < WORKERS:
-                said += await process.stderr.readline()
+        await told(process, rb'"listening"', times=WORKERS)
         yield process
     finally:
         if process.returncode is None:
@@ -77,6 +99,29 @@ async def test_worker_that_dies_is_started_again_and_the_others_serve_on() -> No
         await until(lambda: len(workers_of(process)) == WORKERS and workers_of(process) != before, within_s=ENDS_S)
         await until(lambda: has_ended(min(before)))
         await served(port)
+
+
+async def test_workers_whose_whole_group_gets_the_signal_end_in_order() -> None:
+    """So systemd ends a service: the supervisor passes on what they have heard already."""
+    (port,) = free_ports(1)
+    async with running(port) as process:
+        for pid in (process.pid, *workers_of(process)):
+            os.kill(pid, signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), ENDS_S)
+        assert process.returncode == 0
+
+
+async def test_worker_that_can_not_start_again_ends_none_of_the_others() -> None:
+    port, metrics = free_ports(1)[0], ports_in_a_row(WORKERS)
+    async with running(port, "--metrics", f"127.0.0.1:{metrics}") as process:
+        await asyncio.sleep(_STARTS_WITHIN_S)  # From then on they count as started well.
+        (last,) = (pid for pid in workers_of(process) if f"--worker-number\0{WORKERS - 1}" in command_of(pid))
+        os.kill(last, signal.SIGKILL)
+        await until(lambda: has_ended(last))
+        with socket.create_server(("127.0.0.1", metrics + WORKERS - 1)):
+            said = await told(process, rb'"worker_ended"', times=2)
+            assert process.returncode is None, said
+            await served(port)
 
 
 async def test_address_that_somebody_has_is_refused_and_so_is_a_port_of_the_kernels_choice() -> None:
