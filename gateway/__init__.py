@@ -1,11 +1,11 @@
 """The HTTP door: parsing, answers, limits. No counting, no placement in here.
 
-query       the bytes after the ``?`` -> what is asked; pure
-malformed   what is not acceptable as HTTP -> why; pure
-problems    errors as RFC 9457 tells them
-protocol    what is stricter here than in aiohttp: sizes, time-outs, versions, number of connections
-body        bodies, which nobody needs
-app         path and method -> answer
-backend     what the answers need of whoever counts
-settings, process, __main__    the command ``tally-gateway``
+query, idempotency, malformed   bytes of a request -> what is asked, or why that is not acceptable; pure
+answers, problems               answers as values; errors as RFC 9457 tells them
+body                            bodies, which nobody needs
+app, backend                    path and method -> answer; what that needs of whoever counts
+hot_lane                        the requests that come all the time, read straight from their bytes
+protocol, timing                what is stricter here than in aiohttp: sizes, time-outs, versions, number of connections
+figures                         what a monitor is told
+settings, process, workers      the command ``tally-gateway``: one process, or several on one address
 """

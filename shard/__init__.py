@@ -6,6 +6,7 @@
     storage/   RocksDB, and whose data it is
     engine/    the worker: one pass steps all slots that are ready
     rpc/       the gRPC services, and the ways to the other shards
+    settings, figures   what the process is told at its start, and what it tells a monitor
     node       all of it as one process
 
 Each imports only those above it in this list. Nothing in here knows of HTTP.

@@ -32,15 +32,14 @@ from tally.limits import raise_file_limit
     metavar="NAME",
     help="Id of the shard, the same for ever. Default: the one in --data, or a new one for an empty directory.",
 )
-@option("--data", type=click.Path(path_type=Path), default="data/shard", help="Directory of its data.")
-@option("--listen", default="127.0.0.1:9101", metavar="HOST:PORT", help="Where to take gRPC.")
+@option("--data", type=click.Path(path_type=Path), default=ShardSettings.data, help="Directory of its data.")
+@option("--listen", default=ShardSettings.listen, metavar="HOST:PORT", help="Where to take gRPC.")
 @option("--advertise", metavar="HOST:PORT", help="Where the others reach it. Default: --listen.")
-@option("--lease-s", type=int, default=10, help="Seconds after the last sign of life until it counts as away.")
+@option("--lease-s", default=ShardSettings.lease_s, help="Seconds after the last sign of life until it counts as away.")
 @resolve_option
 @option(
     "--cache-mib",
-    type=int,
-    default=64,
+    default=ShardSettings.cache_mib,
     help="Memory in MiB for what was read from the database; what is to be written to it takes half more at most.",
 )
 @option("--metrics", metavar="HOST:PORT", help="Where to answer GET /metrics, for Prometheus. Default: nowhere.")

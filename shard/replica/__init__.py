@@ -5,6 +5,7 @@
     joiner     how a copy comes to be: clone or catch-up (rule 9)
     term       what a primary does in one epoch (rules 4 to 8, 10, 12, 15)
     replica    the three of them as one copy, and its roles
+    wire       ops and their names as messages, and back
 
-The simulator drives it (tests/simulation); the engine does not yet.
+The engine drives it, and so does the simulator (tests/simulation).
 """

@@ -62,8 +62,12 @@ class ClusterConfig:
         return min(self.copies, active)
 
     def min_copies_among(self, active: int) -> int:
-        """Return below how many copies a slot takes no writes: one member may always be away, if there are two."""
+        """Return below how many copies a slot takes no writes: fewer than members, so that of two one may be away."""
         return min(self.min_copies, max(1, active - 1))
+
+    def needs_all_among(self, active: int) -> bool:
+        """Whether a slot with several copies takes no writes while one of them is away."""
+        return self.min_copies_among(active) == self.copies_among(active) > 1
 
     def to_json(self) -> str:
         """Return the text that stands in etcd."""

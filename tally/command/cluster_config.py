@@ -42,8 +42,8 @@ def config(context: click.Context, /, etcd: str | None, cluster: str | None, out
     """Show what the processes of the cluster agree on; or change how many copies each slot has.
 
     copies is how many shards keep each slot, if there are so many. min_copies is how many of them must be in sync for
-    the slot to take writes; one member may always be away, so with two shards one copy is enough. The rest is fixed
-    for the life of the cluster.
+    the slot to take writes; with two shards one is enough. Where it is all of them, with more shards than copies, one
+    shard that is away stops the writes of its slots. The rest is fixed for the life of the cluster.
 
     \b
     JSON: {"uuid": "...", "slots": 256, "spread": [[0, 16]], "hours_together": 24, "copies": 3, "min_copies": 2,
@@ -149,7 +149,20 @@ def describe(state: ClusterState, after: ClusterConfig) -> str:
         lines.append(f"with {there} each slot has {each}, and takes writes with {writes}; more come with more shards")
     if after.copies > 1 and after.min_copies == 1:
         lines.append("min_copies is 1: what a slot's last copy took is lost with its disk; --min-copies 2 forbids that")
+    if warning := without_spare(after, active if state.map is not None else max(active, after.first_shards)):
+        lines.append(warning)
     return "\n".join(lines)
+
+
+def without_spare(config: ClusterConfig, shards: int) -> str:
+    """Warn of a config that lets none of so many shards be away; "" if it does. Pure."""
+    if not config.needs_all_among(shards):
+        return ""
+    least = config.min_copies
+    return (
+        f"with min_copies {least} of {config.copies} copies, one shard that is away stops the writes of its slots; "
+        f"one copy more, or min_copies {least - 1}, prevents that"
+    )
 
 
 def _work(state: ClusterState, each: int) -> str:

@@ -7,6 +7,7 @@ import click
 
 from tally.cluster.config import ClusterConfig
 from tally.cluster.creation import Creation, create_if_absent
+from tally.command.cluster_config import without_spare
 from tally.command.options import Named, cluster_option, etcd_options, named, new_config, option, shape_options
 from tally.command.streams import say
 
@@ -48,6 +49,8 @@ def create(
         click.echo(
             f"--shards {shards} changes nothing: the cluster was made with {creation.config.first_shards}", err=True
         )
+    if warning := without_spare(creation.config, creation.config.first_shards):
+        click.echo(warning, err=True)
 
 
 async def _create(where: Named, wanted: ClusterConfig) -> Creation:

@@ -16,6 +16,7 @@ from tally.hashing import Shape
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SHAPE: Final = Shape()  # What is fixed unless somebody says otherwise.
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -60,9 +61,11 @@ resolve_option = option(
 )
 
 shape_options = together(
-    option("--slots", type=int, default=256, help="Units of ownership. Fixed for the life of the cluster."),
-    option("--spread", type=int, default=16, help="Over how many slots an hour is spread. Fixed."),
-    option("--hours-together", type=int, default=24, help="How many neighbouring hours share their slots. Fixed."),
+    option("--slots", default=_SHAPE.slots, help="Units of ownership. Fixed for the life of the cluster."),
+    option("--spread", default=_SHAPE.widest, help="Over how many slots an hour is spread. Fixed."),
+    option(
+        "--hours-together", default=_SHAPE.hours_together, help="How many neighbouring hours share their slots. Fixed."
+    ),
     option("--copies", type=int, default=3, help="How many shards keep each slot, where there are so many."),
 )
 

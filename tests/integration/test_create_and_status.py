@@ -35,6 +35,15 @@ async def test_other_fixed_settings_are_refused_by_name(etcd: str) -> None:
     assert len(other.err.splitlines()) == 1
 
 
+async def test_cluster_that_lets_no_shard_be_away_is_made_with_a_warning(etcd: str) -> None:
+    made = await tally("create", "--etcd", etcd, "--cluster", "two", "--copies", "2")
+    assert made.status == 0
+    assert made.err == (
+        "with min_copies 2 of 2 copies, one shard that is away stops the writes of its slots; "
+        "one copy more, or min_copies 1, prevents that\n"
+    )
+
+
 @pytest.mark.parametrize(
     "settings", [("--copies", "6"), ("--slots", "0"), ("--spread", "300"), ("--shards", "0"), ("--cluster", "A B")]
 )

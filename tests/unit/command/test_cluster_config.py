@@ -12,7 +12,7 @@ from tally.cluster.members import Wanted
 from tally.cluster.planning.placement import first_map
 from tally.cluster.state import ClusterState
 from tally.command.cluster import Seen
-from tally.command.cluster_config import check_name, render, setting
+from tally.command.cluster_config import check_name, render, setting, without_spare
 from tally.errors import ConfigError
 from tests.support import cluster_values
 
@@ -72,12 +72,49 @@ def test_only_the_numbers_of_copies_are_written() -> None:
                 "min_copies is 1: what a slot's last copy took is lost with its disk; --min-copies 2 forbids that"
             ),
         ),
-        (seen(1, mapped=False), 2, 2, "copies: 1 -> 2, min_copies: 1 -> 2\nthere is no map yet: it is made so"),
+        (seen(1, mapped=False), 3, 2, "copies: 1 -> 3, min_copies: 1 -> 2\nthere is no map yet: it is made so"),
+        (
+            seen(1, shards=1, mapped=False),  # Three are to be there before it is.
+            2,
+            2,
+            (
+                "copies: 1 -> 2, min_copies: 1 -> 2\nthere is no map yet: it is made so\n"
+                "with min_copies 2 of 2 copies, one shard that is away stops the writes of its slots; "
+                "one copy more, or min_copies 1, prevents that"
+            ),
+        ),
         (seen(1), 1, None, "copies is 1, min_copies is 1, as it was"),
+        (
+            seen(1),
+            2,
+            2,
+            (
+                "copies: 1 -> 2, min_copies: 1 -> 2\n8 copies are to be made; see how it goes: tally status\n"
+                "with min_copies 2 of 2 copies, one shard that is away stops the writes of its slots; "
+                "one copy more, or min_copies 1, prevents that"
+            ),
+        ),
     ],
 )
 def test_what_comes_of_it_is_said(before: Seen, copies: int, least: int | None, said: str) -> None:
     assert setting(before, copies, least).text == said
+
+
+@pytest.mark.parametrize(
+    ("copies", "least", "shards", "warned"),
+    [
+        (1, 1, 3, False),  # Nobody expects anything else of a single copy.
+        (2, 2, 2, False),  # With two shards min_copies counts as 1.
+        (2, 2, 3, True),
+        (2, 1, 3, False),
+        (3, 3, 3, False),  # With three it counts as 2.
+        (3, 3, 4, True),
+        (3, 2, 4, False),
+    ],
+)
+def test_config_that_lets_no_shard_be_away_is_warned_of(copies: int, least: int, shards: int, warned: bool) -> None:
+    config = replace(cluster_values.config(copies=copies), min_copies=least)
+    assert bool(without_spare(config, shards)) is warned
 
 
 def test_shards_that_drain_keep_no_copies() -> None:
