@@ -60,7 +60,7 @@ class RoutedClient:
 
         Args:
             source: The map, kept up to date by its owner.
-            queue_events: How many events may wait or be in doubt in all.
+            queue_events: How many events may wait or be in doubt in all; half of them for slots that do not answer.
             slot_queue_events: How many may wait for one slot, so that one slot that is away can't fill the whole queue.
             reads_waiting: How many readers may wait.
             deadline_s: How long a caller waits at most.

@@ -106,6 +106,11 @@ class SlotOutbox(Generic[R]):
         return self._in_doubt is None and not self._waiting
 
     @property
+    def events(self) -> int:
+        """How many events wait or are in doubt."""
+        return len(self._waiting) + (0 if self._in_doubt is None else len(self._in_doubt.entries))
+
+    @property
     def in_doubt(self) -> SubBatch[R] | None:
         """The sub-batch whose fate is not known yet."""
         return self._in_doubt

@@ -62,15 +62,18 @@ class Strikes:
         return struck
 
     def running(self, alive: Mapping[str, str]) -> list[int]:
-        """Accept which processes run, shard -> bits; return the sub-batches that others before them took along."""
-        struck = []
+        """Accept which processes run, shard -> bits; return the sub-batches that others before them took along.
+
+        Each of them once, though several may have died with it.
+        """
+        struck: dict[int, None] = {}
         for batch, where in self._left.items():
             for shard, process in list(where.items()):
                 # Who is not there has lost its lease: it may be frozen.
                 if process is not None and alive.get(shard, process) != process:
                     self._strike(batch, shard)
-                    struck.append(batch)
-        return struck
+                    struck[batch] = None
+        return list(struck)
 
     def _strike(self, batch: int, shard: str) -> None:
         del self._left[batch][shard]

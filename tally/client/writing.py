@@ -1,6 +1,7 @@
 """The writing half of the routed client: callers' events into outboxes, sub-batches to shards, answers to callers.
 
-A thin driver of ``outbox``, which holds the rules; what becomes of events that shards died of, ``blame`` knows.
+A thin driver of ``outbox``, which holds the rules; what becomes of events that shards died of, ``blame`` knows, and
+``stalls`` what slots that do not answer may hold.
 """
 
 import itertools
@@ -15,6 +16,7 @@ from tally.client.blame import Blame
 from tally.client.jitter import jitter
 from tally.client.outbox import SlotOutbox, SubBatch
 from tally.client.receipt import Receipt
+from tally.client.stalls import Stalls
 from tally.client.suspects import name_of
 from tally.cluster.state import ClusterState
 from tally.errors import InDoubt, Overloaded, SetAside, Unavailable
@@ -50,7 +52,7 @@ class Writing:
 
         Args:
             state: What is known of the cluster now.
-            queue_events: How many events may wait or be in doubt in all.
+            queue_events: How many events may wait or be in doubt in all; half of them for slots that do not answer.
             slot_queue_events: How many may wait for one slot.
             wake: Tells a shard's link that there is something to send; False if there is no way to that shard yet.
             reread_map: Called when a shard knows a newer map.
@@ -63,6 +65,7 @@ class Writing:
         self._reread_map = reread_map
         self._overload: Final = Overloaded("the queue of events", queue_events)
         self._events = 0
+        self._stalls: Final = Stalls(queue_events)
         self._writers = fresh_writers()
         self._ids = itertools.count(1)
         self._slots = Slots(Shape())
@@ -92,6 +95,9 @@ class Writing:
         if shape is not self._slots.shape:
             self._slots = Slots(shape)
         slots = [self._slots.of_event(event.hour, event.user) for event in events]
+        stalled = bool(self._stalls)
+        if stalled:
+            self._stalls.check(slots)
         if len(events) > 1:
             self._check_room(slots)
         for slot, event in zip(slots, events, strict=True):
@@ -102,6 +108,8 @@ class Writing:
                 self._make_ready(slot)
             else:
                 self._busy.add(slot)
+        if stalled:
+            self._stalls.joined(slots)
 
     def _check_room(self, slots: Sequence[int]) -> None:
         wanted: dict[int, int] = {}
@@ -215,15 +223,23 @@ class Writing:
         del self._slot_of_batch[batch.id]
         self._blame.over(batch, answered=answered)
         self._sent_to.pop(batch.slot, None)
-        self._events -= len(batch.entries)
-        if self._outboxes[batch.slot].idle:
+        self._left(batch.slot, len(batch.entries))
+        idle = self._outboxes[batch.slot].idle
+        if answered or idle:
+            self._stalls.over(batch.slot)
+        if idle:
             self._busy.discard(batch.slot)
         else:
             self._make_ready(batch.slot)
 
+    def _left(self, slot: int, events: int) -> None:
+        self._events -= events
+        self._stalls.left(slot, events)
+
     def _expire(self, outbox: SlotOutbox[Receipt], now: float) -> None:
         dropped, overdue = outbox.expire(now)
-        self._events -= len(dropped)
+        if dropped:
+            self._left(outbox.slot, len(dropped))
         for receipt in dropped:
             receipt.fail(Unavailable(f"slot {outbox.slot} could not be written in time"))
         for receipt in overdue:
@@ -241,7 +257,10 @@ class Writing:
                 self._give_up(outbox, "an hour in doubt", now)
             if outbox.idle:
                 self._busy.discard(slot)
-            elif outbox.due(now):
+                self._stalls.over(slot)
+                continue
+            self._stalls.busy(slot, now, outbox.events)
+            if outbox.due(now):
                 self._make_ready(slot)
 
     def map_changed(self, now: float) -> None:
@@ -285,7 +304,7 @@ class Writing:
     def _drop(self, outbox: SlotOutbox[Receipt], name: bytes, aside_s: float) -> None:
         """Refuse the event that was set aside to those too who wait with it."""
         dropped = outbox.drop(lambda event: name_of(event) == name)
-        self._events -= len(dropped)
+        self._left(outbox.slot, len(dropped))
         for receipt in dropped:
             receipt.fail(SetAside(None, aside_s))
 

@@ -93,7 +93,10 @@ class ClusterReader:
         return self._state
 
     def on_change(self, callback: Callable[[ClusterState], None]) -> None:
-        """Call ``callback`` with each new state from now on, at once and in the reader's task: it must not wait."""
+        """Call ``callback`` with each new state from now on, at once and in the reader's task: it must not wait.
+
+        Its exceptions are logged, and end nothing.
+        """
         self._listeners.append(callback)
 
     def refresh_soon(self) -> None:
@@ -202,7 +205,10 @@ class ClusterReader:
             if before is None or key not in before.unreadable:
                 log.error("member_not_readable", key=key, reason=reason)
         for listener in self._listeners:
-            listener(state)
+            try:
+                listener(state)
+            except Exception:  # The others are to know it, and there will be newer states.
+                log.exception("state_listener_failed")
 
     def _start_from_file(self) -> bool:
         """Adopt the state that was kept last time, if there is one."""

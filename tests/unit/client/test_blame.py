@@ -225,6 +225,31 @@ async def test_restarts_that_nobody_saw_refusing_are_deaths_too() -> None:
     assert isinstance(lost.exception(), InDoubt)
 
 
+async def test_two_shards_that_both_came_back_by_one_look_at_etcd_are_two_deaths_and_one_loss() -> None:
+    bench = Mortal()
+    lost = bench.record(POISON)
+    bench.send()
+    first = bench.owner(SLOT)
+    bench.writing.link_broken(first, bench.now, refused=False)
+    bench.around.move(SLOT, bench.other(SLOT))
+    bench.writing.map_changed(bench.now)
+    bench.send()
+    second = bench.owner(SLOT)
+    bench.writing.link_broken(second, bench.now, refused=False)
+    waiting = bench.record(keyed(POISON, "again"))
+    alive = {**bench.around.state.alive, first: "01" * 8, second: "01" * 8}
+    bench.around.state = replace(bench.around.state, alive=alive)
+    bench.writing.map_changed(bench.now)
+    assert isinstance(lost.exception(), InDoubt)
+    assert isinstance(waiting.exception(), SetAside)
+    assert bench.blame.set_aside == 1, "it was the only one, so it is known for sure"
+    assert bench.refuses(POISON)
+    following = bench.record(NEIGHBOURS[0])
+    bench.send()
+    bench.counted()
+    assert following.result() is None
+
+
 async def test_one_death_over_a_shard_that_holds_many_sub_batches_gives_none_up() -> None:
     bench = Mortal()
     futures: list[asyncio.Future[None]] = [bench.record(click(f"u{number}")) for number in range(20)]

@@ -88,6 +88,15 @@ def test_deaths_of_two_shards_are_two_strikes_in_whichever_order_they_are_notice
     assert strikes.of(BATCH) == 2
 
 
+def test_deaths_of_two_shards_that_are_noticed_at_once_are_two_strikes_of_one_sub_batch() -> None:
+    strikes = Strikes()
+    strikes.left(BATCH, "s1", "old")
+    strikes.left(BATCH, "s2", "old")
+    strikes.left(OTHER, "s2", "old")
+    assert strikes.running({"s1": "new", "s2": "new"}) == [BATCH, OTHER]
+    assert (strikes.of(BATCH), strikes.of(OTHER)) == (2, 1)
+
+
 def test_answered_sub_batch_has_no_strikes_any_more() -> None:
     strikes = Strikes()
     strikes.left(BATCH, "s1", "bits")

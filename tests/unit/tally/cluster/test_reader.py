@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+import structlog
 
 from tally.cluster.etcd import Etcd, EtcdSettings, Snapshot
 from tally.cluster.keys import Keys
@@ -94,6 +95,27 @@ async def test_every_kind_of_change_is_seen(change: Callable[[PlayedEtcd], None]
     assert told == [reader.state]
     await reader.refresh()
     assert len(told) == 1
+
+
+async def test_listener_that_fails_is_logged_and_ends_neither_the_reader_nor_what_others_are_told() -> None:
+    etcd = PlayedEtcd()
+    reader = await started(etcd)
+    told: list[ClusterState] = []
+
+    def fail(_: ClusterState) -> None:
+        raise AssertionError("a bug")
+
+    reader.on_change(fail)
+    reader.on_change(told.append)
+    with structlog.testing.capture_logs() as lines:
+        async with running(reader.run()):
+            for number in (1, 2):
+                etcd.put(KEYS.member(f"s{number}"), member(number).to_json())
+                reader.refresh_soon()
+                await tick()
+                assert told[-1] == reader.state
+    assert [len(state.members) for state in told] == [1, 2]
+    assert [line["event"] for line in lines if line.get("exc_info")] == ["state_listener_failed"] * 2
 
 
 async def test_shard_that_is_reached_elsewhere_stays_so_whatever_etcd_says_later() -> None:
