@@ -10,7 +10,7 @@ import pytest
 
 from protos.tally.internal.v1 import node_pb2
 from tally.client.client import TICK_S
-from tally.client.outbox import BACKOFF_MAX_S, DOUBT_MAX_S
+from tally.client.outbox import ATTEMPT_S, BACKOFF_MAX_S, DOUBT_MAX_S
 from tally.client.stalls import STALLED_S
 from tally.errors import InDoubt, Overloaded, SetAside, Unavailable
 from tally.event import Event
@@ -218,7 +218,7 @@ async def test_what_slots_hold_beyond_their_share_when_they_stall_is_kept() -> N
     bench.stall(90)
     assert len(bench.refused(SILENT)) == 1
     assert not bench.refused("s1", 10)
-    bench.now += BACKOFF_MAX_S
+    bench.now += ATTEMPT_S
     bench.tick()
     bench.count(*SHARDS)
     assert not bench.refused(SILENT, 100)
