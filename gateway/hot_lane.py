@@ -19,7 +19,7 @@ _HEADERS_MAX: Final = 32  # Far below what aiohttp is told to refuse.
 
 # Printable ASCII but for #, which is an error here, and for spaces, which end the target.
 _REQUEST: Final = re.compile(rb'(POST|GET) /analytics\?([!"$-~]*) HTTP/1\.1\r\n(.*\r\n)\r\n', re.DOTALL)
-_KEY: Final = re.compile(rb"(?:^|(?<=\n))Idempotency-Key: ([!-~](?:[ -~]*[!-~])?)\r\n", re.IGNORECASE)
+_KEY: Final = re.compile(rb"(?:^|(?<=\r\n))Idempotency-Key: ([!-~](?:[ -~]*[!-~])?)\r\n", re.IGNORECASE)
 _HEADER: Final = re.compile(rb"([A-Za-z][A-Za-z0-9-]*): ([!-~](?:[ -~]*[!-~])?)")
 
 _PASSIVE: Final = frozenset(
@@ -81,13 +81,13 @@ class HotLane:
 def changes_nothing(block: bytes) -> bool:
     """Tell whether headers, each with its line end, are well-formed and change nothing about the answer."""
     names = set()
-    lines = block.split(b"\r\n")[:-1]
-    if len(lines) > _HEADERS_MAX:
-        return False
+    *lines, rest = block.split(b"\r\n")
+    if rest or len(lines) > _HEADERS_MAX:
+        return False  # Nothing is passed over unread because its line end is missing.
     for line in lines:
         header = _HEADER.fullmatch(line)
         if header is None:
-            return False
+            return False  # A lone CR or LF, for one.
         name = header[1].lower()
         passive = name in _PASSIVE or name.startswith(_PASSIVE_BEGIN) or header[2] == _PASSIVE_AS.get(name)
         if name in names or not passive:

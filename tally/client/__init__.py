@@ -3,6 +3,7 @@
     outbox, suspects, quarantine, coalescer, hour_read   the rules: pure
     writing, blame, last_words, reading                  their drivers
     link, channel, jitter                                one stream to one shard
+    shared_look                                          one look at the shards for all who ask whether they serve
     client                                               all of it
     counts, receipt, readiness                           what callers get
 

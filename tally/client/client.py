@@ -17,6 +17,7 @@ from tally.client.counts import HourCounts
 from tally.client.link import ShardLink
 from tally.client.reading import Reading
 from tally.client.receipt import Receipt
+from tally.client.shared_look import SharedLook
 from tally.client.writing import Writing
 from tally.cluster.state import ClusterState
 from tally.errors import Overloaded
@@ -80,6 +81,7 @@ class RoutedClient:
         self._reading = Reading(
             lambda: source.state, readers_max=reads_waiting, wake=self._wake, reread_map=source.refresh_soon
         )
+        self._readiness = SharedLook(self._look)
         self._links: dict[str, tuple[Link, asyncio.Task[None]]] = {}
         self._timer: asyncio.Task[None] | None = None
 
@@ -96,6 +98,7 @@ class RoutedClient:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._readiness.close()
         self._links.clear()
         self._writing.close()
         self._reading.close()
@@ -141,7 +144,13 @@ class RoutedClient:
         return future
 
     async def not_serving(self) -> list[str]:
-        """Return why some slot can't be written or read now; empty when every slot has a serving primary."""
+        """Return why some slot can't be written or read; empty when every slot has a serving primary.
+
+        Cost: one call to each shard at most, shared by all who ask within ``KEEP_S``.
+        """
+        return await self._readiness.ask(self._loop.time())
+
+    async def _look(self) -> list[str]:
         links = {shard: self._link(shard) for shard in self._source.state.members}
         return await readiness.not_serving(
             self._source.state, {shard: link.stub for shard, link in links.items() if link is not None}

@@ -38,8 +38,13 @@ async def serving_slots(
         return None
     try:
         status = await stub.Status(node_pb2.StatusRequest(), timeout=timeout_s, metadata=peer_metadata(cluster, shard))
-    except grpc.aio.AioRpcError:
+    except (grpc.aio.AioRpcError, grpc.aio.UsageError):
         return None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return None  # Nobody cancelled us: the channel was closed, because the shard has another address now.
     return dict(zip(status.slots, status.epochs, strict=True))
 
 

@@ -64,7 +64,7 @@ class ClusterReader:
         Args:
             etcd: The connection; the caller closes it.
             keys: Of the cluster to read.
-            file: Where to keep the last state, to start from when etcd is away; None: nowhere.
+            file: Where to keep the last state, to start from when etcd is away or has lost it; None: nowhere.
             poll_s: How often to look.
             resolve: Shard -> where this process reaches it, whatever etcd says.
         """
@@ -108,11 +108,14 @@ class ClusterReader:
         self._revision = 0
 
     async def start(self, wait_s: float) -> None:
-        """Read for the first time; try for ``wait_s`` while etcd is away or has no such cluster.
+        """Read for the first time; try for ``wait_s`` while etcd is away or has no such cluster, then take the file.
+
+        An etcd that has lost the cluster is no reason to stay away: the shards serve on until ``tally recover``. If
+        another cluster is made in its place, ``run`` says so.
 
         Raises:
             EtcdUnavailable: etcd stayed away, and there is no file to start from.
-            ClusterMissing: Nobody made the cluster.
+            ClusterMissing: Nobody made the cluster, and there is no file of it.
             TallyError: Other errors, at once: waiting would not cure them.
         """
         clock = asyncio.get_running_loop().time
@@ -124,7 +127,7 @@ class ClusterReader:
                 self._trouble.met(exc)
                 if clock() < end:
                     await asyncio.sleep(min(_START_RETRY_S, max(0.0, end - clock())))
-                elif isinstance(exc, EtcdUnavailable) and self._start_from_file():
+                elif self._start_from_file():
                     return
                 else:
                     raise

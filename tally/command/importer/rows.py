@@ -80,7 +80,8 @@ class RowParser:
         """Take bytes in and give the rows that they complete.
 
         Raises:
-            BadHeader: It is CSV whose first line does not name the columns, or no format that is known.
+            BadHeader: It is CSV whose first line does not name the columns, or no format that is known, or the first
+                line is too long for a header.
         """
         *lines, rest = (self._rest + chunk).split(b"\n")
         self._rest = b""  # Not twice, if the caller stops in the middle.
@@ -88,7 +89,8 @@ class RowParser:
             yield from self._take(line)
         self._rest = rest
         if len(rest) > LINE_BYTES_MAX:
-            self._too_long, self._rest = True, b""
+            self._begin_too_long(rest)
+            self._rest = b""
 
     def end(self) -> Iterator[Row | BadRow]:
         """Give the row of a last line that has no line feed.
@@ -104,6 +106,7 @@ class RowParser:
     def _take(self, line: bytes) -> Iterator[Row | BadRow]:
         self._line += 1
         if self._too_long or len(line) > LINE_BYTES_MAX:
+            self._begin_too_long(line)
             self._too_long = False
             yield BadRow(self._line, f"the line is longer than {LINE_BYTES_MAX:,} bytes")
             return
@@ -121,6 +124,12 @@ class RowParser:
         except _NoEvent as exc:
             yield BadRow(self._line, str(exc))
 
+    def _begin_too_long(self, line: bytes) -> None:
+        """Note that the present line is too long; if it is the first, its beginning is all that tells the format."""
+        self._too_long = True
+        if self._parse is None:
+            self._parse = _choose_by_too_long(self._form, line.removeprefix(_BOM))
+
 
 def _choose(form: Format, first: bytes) -> tuple[Callable[[bytes], str], bool]:
     """Return what reads the rows of this file, and whether ``first`` was its header."""
@@ -129,6 +138,17 @@ def _choose(form: Format, first: bytes) -> tuple[Callable[[bytes], str], bool]:
     if form is Format.AUTO and first.lstrip().startswith(b"["):
         raise BadHeader("it is a JSON array; each line must be one object")
     return _csv_parser(first), True
+
+
+def _choose_by_too_long(form: Format, beginning: bytes) -> Callable[[bytes], str]:
+    """Return what reads the rows of this file, if a first line that is too long may be one of them."""
+    beginning = beginning.lstrip()
+    if form is Format.NDJSON or (form is Format.AUTO and beginning.startswith(b"{")):
+        return _query_of_json
+    guess = "each line must end with LF or CRLF"
+    if beginning.startswith(b"["):
+        guess = "it is probably a JSON array; each line must be one object"
+    raise BadHeader(f"the first line is longer than {LINE_BYTES_MAX:,} bytes: {guess}")
 
 
 def _csv_parser(header: bytes) -> Callable[[bytes], str]:

@@ -12,7 +12,7 @@ from tally.cluster.keys import Keys
 from tally.cluster.planning.placement import first_map
 from tally.cluster.reader import ClusterReader
 from tally.cluster.rows import new_term, with_rows
-from tally.errors import ClusterMissing, EtcdUnavailable
+from tally.errors import ClusterMissing, ClusterReplaced, EtcdUnavailable
 from tests.support.cluster_values import config, member, members
 from tests.support.etcd import EtcdServer, free_ports
 from tests.support.waiting import running, until
@@ -21,6 +21,16 @@ from tests.support.waiting import running, until
 async def make_cluster(etcd: Etcd, keys: Keys) -> None:
     first = first_map(8, members(3))
     await etcd.commit([], [Put(keys.config, config().to_json()), Put(keys.map, first.to_json())])
+
+
+async def kept_file(etcd: Etcd, keys: Keys, file: Path) -> ClusterReader:
+    """Make a cluster and return a reader of it that has written its file."""
+    await make_cluster(etcd, keys)
+    reader = ClusterReader(etcd, keys, file=file)
+    await reader.start(0)
+    async with running(reader.run()):
+        await until(file.exists)
+    return reader
 
 
 async def test_running_reader_sees_a_change(etcd: Etcd, keys: Keys) -> None:
@@ -83,11 +93,7 @@ async def test_start_waits_for_a_cluster_that_is_about_to_be_made(etcd: Etcd, ke
 
 async def test_gateway_starts_from_its_file_when_etcd_is_away(etcd: Etcd, keys: Keys, tmp_path: Path) -> None:
     file = tmp_path / "state.json"
-    await make_cluster(etcd, keys)
-    reader = ClusterReader(etcd, keys, file=file)
-    await reader.start(0)
-    async with running(reader.run()):
-        await until(file.exists)
+    reader = await kept_file(etcd, keys, file)
     assert not list(tmp_path.glob("*.tmp"))
 
     away = Etcd(EtcdSettings(endpoints=(f"127.0.0.1:{free_ports(1)[0]}",)), timeout_s=0.5)
@@ -101,14 +107,47 @@ async def test_gateway_starts_from_its_file_when_etcd_is_away(etcd: Etcd, keys: 
     await away.close()
 
 
+async def test_gateway_starts_from_its_file_when_etcd_has_lost_the_cluster(
+    etcd: Etcd, keys: Keys, tmp_path: Path
+) -> None:
+    """The shards serve on, and ``tally recover`` brings the cluster back: this one waits for it like all others."""
+    file = tmp_path / "state.json"
+    held = (await kept_file(etcd, keys, file)).state
+    await etcd.commit([], [Delete(keys.config), Delete(keys.map)])
+    later = ClusterReader(etcd, keys, file=file, poll_s=0.05)
+    await later.start(0)
+    assert (later.state.config, later.state.map) == (held.config, held.map)
+    with pytest.raises(ClusterMissing):
+        await later.refresh()
+    async with running(later.run()):
+        await make_cluster(etcd, keys)
+        await etcd.commit([], [Put(keys.member("s1"), member(1).to_json())])
+        await until(lambda: "s1" in later.state.members)
+    for damaged in (None, "", json.dumps({"config": 1})):
+        file.unlink() if damaged is None else file.write_text(damaged)
+        await etcd.commit([], [Delete(keys.config)])
+        with pytest.raises(ClusterMissing, match="tally recover"):
+            await ClusterReader(etcd, keys, file=file).start(0)
+
+
+async def test_gateway_that_started_from_its_file_ends_when_the_cluster_was_made_anew(
+    etcd: Etcd, keys: Keys, tmp_path: Path
+) -> None:
+    file = tmp_path / "state.json"
+    await kept_file(etcd, keys, file)
+    await etcd.commit([], [Delete(keys.config), Delete(keys.map)])
+    later = ClusterReader(etcd, keys, file=file, poll_s=0.05)
+    await later.start(0)
+    run = asyncio.create_task(later.run())
+    await etcd.commit([], [Put(keys.config, config(uuid="f" * 32).to_json())])
+    with pytest.raises(ClusterReplaced, match="uuid"):
+        await asyncio.wait_for(run, 10)
+
+
 async def test_state_from_the_file_is_replaced_when_etcd_is_back(own_server: EtcdServer, tmp_path: Path) -> None:
     keys, file = Keys("t"), tmp_path / "state.json"
     etcd = Etcd(EtcdSettings(endpoints=(own_server.endpoint,)), timeout_s=0.5)
-    await make_cluster(etcd, keys)
-    first = ClusterReader(etcd, keys, file=file)
-    await first.start(0)
-    async with running(first.run()):
-        await until(file.exists)
+    await kept_file(etcd, keys, file)
     await etcd.commit([], [Put(keys.member("s1"), member(1).to_json())])
     own_server.stop()
     reader = ClusterReader(etcd, keys, file=file, poll_s=0.05)

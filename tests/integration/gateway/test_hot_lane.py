@@ -57,6 +57,7 @@ _HEADERS: Final = (
     b"Accept:*/*",
     b" folded: x",
 )
+_BYTES: Final = (b"", b"\r\n", b"\n", b"\r", b" ", b"\x00", b"\xff", b"#", b":", b"%")
 
 
 class ClosedLane(HotLane):
@@ -67,7 +68,7 @@ class ClosedLane(HotLane):
 
 
 def a_request(chance: random.Random) -> bytes:
-    """Return one request: often a good one, sometimes with other headers, sometimes with a byte changed."""
+    """Return one request: often a good one, sometimes with other headers, a byte or a line end changed."""
     method = chance.choice([b"POST", b"GET", b"POST", b"GET", b"PUT"])
     target = chance.choice(_TARGETS[:3]) if chance.random() < 0.6 else chance.choice(_TARGETS)
     headers = chance.sample(_HEADERS[:3], 2) if chance.random() < 0.6 else chance.sample(_HEADERS, chance.randrange(4))
@@ -76,7 +77,11 @@ def a_request(chance: random.Random) -> bytes:
     )
     if chance.random() < 0.25:
         place = chance.randrange(len(raw))
-        raw = raw[:place] + chance.choice([b"", b"\r\n", b" ", b"\x00", b"\xff", b"#", b":", b"%"]) + raw[place + 1 :]
+        raw = raw[:place] + chance.choice(_BYTES) + raw[place + 1 :]
+    elif chance.random() < 0.1:
+        lines = raw.split(b"\r\n")
+        place = chance.randrange(1, len(lines))
+        raw = b"\r\n".join(lines[:place]) + chance.choice([b"\n", b"\r"]) + b"\r\n".join(lines[place:])
     return raw
 
 

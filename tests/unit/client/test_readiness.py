@@ -1,11 +1,18 @@
 """Readiness: why some slot is not served, in words."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import cast
 
+import grpc.aio
 import pytest
 
-from tally.client.readiness import not_serving, reasons
+from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
+from tally.client.client import RoutedClient
+from tally.client.readiness import not_serving, reasons, serving_slots
+from tally.client.shared_look import KEEP_S
 from tally.cluster.slot_map import SlotMap, SlotRow
+from tally.cluster.state import ClusterState
 from tests.support import cluster_values
 
 # Slots 0 to 3: s1 has 0 and 1, s2 has 2, s3 has 3.
@@ -45,3 +52,120 @@ async def test_shard_that_has_no_address_does_not_answer() -> None:
         "shard s1 does not answer: 3 slots",
         "shard s2 does not answer: 3 slots",
     ]
+
+
+class PlayedShard:
+    """A link and its stub in one: counts the calls of Status, which wait for ``gate``, and fail as told."""
+
+    def __init__(self, shard: str, address: str, state: ClusterState) -> None:
+        assert state.map is not None
+        self.stub = self
+        self.address = address
+        self.calls = 0
+        self.gate = asyncio.Event()
+        self.failure: BaseException | None = None
+        own = {slot: row.epoch for slot, row in enumerate(state.map.rows) if row.primary == shard}
+        self._status = node_pb2.StatusResponse(slots=own.keys(), epochs=own.values())
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def Status(
+        self, _request: node_pb2.StatusRequest, *, timeout: float, metadata: grpc.aio.Metadata
+    ) -> node_pb2.StatusResponse:
+        assert timeout > 0
+        assert metadata
+        self.calls += 1
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return self._status
+
+
+class HeldMap:
+    """A source whose map never changes."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self.state = state
+
+    def refresh_soon(self) -> None:
+        """Nothing is newer."""
+
+    def on_change(self, callback: Callable[[ClusterState], None]) -> None:
+        """Nothing will be."""
+
+
+class Surroundings:
+    """A client whose shards and clock are played."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = 7.0
+        self.shards: dict[str, PlayedShard] = {}
+        self._state = cluster_values.state(mapped=True)
+        patch.setattr("tally.client.client.ShardLink", self._link)
+        self.client = RoutedClient(HeldMap(self._state))
+
+    def _link(self, shard: str, address: str, **_more: object) -> PlayedShard:
+        self.shards[shard] = PlayedShard(shard, address, self._state)
+        return self.shards[shard]
+
+    def time(self) -> float:
+        return self.now
+
+    async def asking(self, count: int) -> list["asyncio.Task[list[str]]"]:
+        """Return this many who ask, once all of them wait."""
+        asking = [asyncio.create_task(self.client.not_serving()) for _ in range(count)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return asking
+
+    def let_answer(self) -> None:
+        for shard in self.shards.values():
+            shard.gate.set()
+
+    @property
+    def calls(self) -> list[int]:
+        return [shard.calls for shard in self.shards.values()]
+
+
+@pytest.fixture
+async def around(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Surroundings]:
+    around = Surroundings(monkeypatch)
+    await around.client.start()
+    monkeypatch.setattr(around.client, "_loop", around)
+    yield around
+    await around.client.close()
+
+
+async def test_many_who_ask_at_once_make_one_call_for_each_shard(around: Surroundings) -> None:
+    asking = await around.asking(100)
+    asking[0].cancel()
+    around.let_answer()
+    assert await asyncio.gather(*asking[1:]) == [[]] * 99
+    around.now += KEEP_S - 0.01
+    assert await around.client.not_serving() == []
+    assert around.calls == [1, 1, 1]
+    around.now += 0.01
+    assert await around.client.not_serving() == []
+    assert around.calls == [2, 2, 2]
+
+
+@pytest.mark.parametrize("failure", [asyncio.CancelledError(), grpc.aio.UsageError("Channel is closed.")])
+async def test_shard_whose_channel_is_closed_during_the_call_does_not_answer(
+    around: Surroundings, failure: BaseException
+) -> None:
+    """Its address changed; those who share the look did nothing."""
+    asking = await around.asking(2)
+    around.shards["s1"].failure = failure
+    around.let_answer()
+    assert await asyncio.gather(*asking) == [["shard s1 does not answer: 3 slots"]] * 2
+
+
+async def test_look_that_is_cancelled_itself_ends() -> None:
+    state = cluster_values.state(mapped=True)
+    stub = PlayedShard("s0", "a:1", state)
+    look = asyncio.create_task(serving_slots("", "s0", cast("node_pb2_grpc.NodeAsyncStub", stub)))
+    await asyncio.sleep(0)
+    look.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await look

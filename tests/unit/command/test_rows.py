@@ -128,6 +128,46 @@ def test_a_json_array_is_refused_whole_as_what_it_is(data: bytes) -> None:
         parse(data)
 
 
+LONG_ARRAY = b"[" + b'{"timestamp_ms": 5, "user": "ann", "kind": "click"},' * 2_000 + b"{}]"
+LONG_CSV = HEADER.replace(b"\n", b"\r") + b"5,ann,click\r" * 10_000
+
+
+@pytest.mark.parametrize("end", [b"", b"\n5,ann,click\n"])
+@pytest.mark.parametrize("piece", [1_000, LINE_BYTES_MAX, 10 * LINE_BYTES_MAX])
+@pytest.mark.parametrize(
+    ("first", "form", "guess"),
+    [
+        (LONG_ARRAY, Format.AUTO, "probably a JSON array; each line must be one object"),
+        (b"\xef\xbb\xbf\r\n " + LONG_ARRAY, Format.AUTO, "probably a JSON array; each line must be one object"),
+        (LONG_ARRAY, Format.CSV, "probably a JSON array; each line must be one object"),
+        (LONG_CSV, Format.AUTO, "each line must end with LF or CRLF"),
+        (LONG_CSV, Format.CSV, "each line must end with LF or CRLF"),
+    ],
+)
+def test_a_first_line_that_is_too_long_is_refused_as_what_it_probably_is(
+    first: bytes, form: Format, guess: str, piece: int, end: bytes
+) -> None:
+    data = first + end
+    with pytest.raises(BadHeader, match=f"^the first line is longer than 65,536 bytes: .*{guess}$"):
+        parse(*(data[start : start + piece] for start in range(0, len(data), piece)), form=form)
+
+
+def test_a_first_line_that_is_too_long_is_refused_before_its_end_is_there() -> None:
+    with pytest.raises(BadHeader):
+        list(RowParser().feed(LONG_CSV))
+
+
+@pytest.mark.parametrize(
+    ("first", "form"), [(b'{"user": "', Format.AUTO), (b'{"user": "', Format.NDJSON), (b"[", Format.NDJSON)]
+)
+def test_a_first_object_that_is_too_long_costs_one_row(first: bytes, form: Format) -> None:
+    too_long = BadRow(1, "the line is longer than 65,536 bytes")
+    first += b"x" * LINE_BYTES_MAX
+    assert parse(first, form=form) == [too_long]
+    event = b'{"timestamp_ms": 5, "user": "ann", "kind": "click"}'
+    assert parse(first, b"x\n" + event, form=form) == [too_long, Row(2, "timestamp=5&user=ann&click")]
+
+
 @pytest.mark.parametrize(
     "header", [b"5,ann,click\n", b"timestamp_ms,user\n", b"user,user,timestamp_ms,kind\n", b'"', b""]
 )

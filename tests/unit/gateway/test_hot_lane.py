@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.hot_lane import HotLane, HotRequest
+from gateway.hot_lane import HotLane, HotRequest, changes_nothing
 
 HOST = b"Host: tally\r\n"
 GET = b"GET /analytics?timestamp=1 HTTP/1.1\r\n"
@@ -73,6 +73,16 @@ def test_idempotency_key_is_read_wherever_it_stands(name: bytes, place: int) -> 
         pytest.param(POST + HOST + b"Idempotency-Key: a\r\nIdempotency-Key: b\r\n\r\n", id="two keys"),
         pytest.param(POST + HOST + b"Idempotency-Key: \xe4\r\n\r\n", id="a key that is not ASCII"),
         pytest.param(POST + HOST + b"Idempotency-Key:\r\n\r\n", id="an empty key"),
+        pytest.param(POST + HOST + b"Content-Length: 5\nIdempotency-Key: k\r\n\r\n", id="a length before a bare LF"),
+        pytest.param(POST + HOST + b"Transfer-Encoding: chunked\nIdempotency-Key: k\r\n\r\n", id="chunks before a LF"),
+        pytest.param(POST + HOST + b"Connection: close\nIdempotency-Key: k\r\n\r\n", id="a close before a bare LF"),
+        pytest.param(POST + HOST + b"Accept: */*\rIdempotency-Key: k\r\n\r\n", id="a key after a bare CR"),
+        pytest.param(POST + HOST + b"\nIdempotency-Key: k\r\n\r\n", id="a key after an empty line with a bare LF"),
+        pytest.param(POST + b"\nIdempotency-Key: k\r\n" + HOST + b"\r\n", id="a bare LF before the first header"),
+        pytest.param(POST + HOST + b"Idempotency-Key: k\n\r\n\r\n", id="a bare LF after the key"),
+        pytest.param(POST + HOST + b"Idempotency-Key: k\r\r\n\r\n", id="a bare CR after the key"),
+        pytest.param(POST + HOST + b"Idempotency-Key: k\r\nTE: trailers\n\r\n", id="a bare LF at the end"),
+        pytest.param(POST + HOST + b"Idempotency-Key: k\r\n\r\r\n\r\n", id="a bare CR at the end"),
         pytest.param(POST + HOST + b"TE: trailers\r\n\r\n", id="a header that is not known"),
         pytest.param(POST + HOST + b"X-A: 1\r\nX-A: 1\r\n\r\n", id="a header twice"),
         pytest.param(POST + HOST + b"".join(b"X-%d: 1\r\n" % n for n in range(65)) + b"\r\n", id="too many headers"),
@@ -82,3 +92,21 @@ def test_everything_else_is_left_to_aiohttp(chunk: bytes) -> None:
     lane = HotLane()
     for _ in range(2):
         assert lane.read(chunk) is None
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (HOST, True),
+        (HOST + b"Accept: */*\r\n", True),
+        (HOST + b"Accept: */*", False),
+        (HOST + b"Accept: */*\n", False),
+        (HOST + b"Accept: */*\r", False),
+        (b"Accept: */*\n" + HOST, False),
+        (b"Accept: */*\r" + HOST, False),
+        (HOST + b"\n", False),
+        (HOST + b"\r\n", False),
+    ],
+)
+def test_each_header_must_have_its_own_whole_line_end(block: bytes, expected: bool) -> None:
+    assert changes_nothing(block) is expected
