@@ -219,7 +219,7 @@ class ClusterReader:
             return False
         try:
             text = self._file.read_text()
-            state = ClusterState.from_file(text, str(self._file))
+            state = ClusterState.from_file(text, str(self._file), self._keys.cluster)
         except (OSError, ValueError, BadClusterData) as exc:
             log.warning("state_file_unusable", file=str(self._file), reason=str(exc))
             return False
@@ -230,7 +230,7 @@ class ClusterReader:
 
     async def _keep(self) -> None:
         """Write the state to the file if it is another one; a disk that fails is no reason to stop."""
-        if self._file is None or self._state is None or (text := self._state.to_file()) == self._kept:
+        if self._file is None or self._state is None or (text := self._state.to_file(self._keys.cluster)) == self._kept:
             return
         try:
             await asyncio.to_thread(_replace_file, self._file, text)

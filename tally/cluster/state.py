@@ -93,10 +93,11 @@ class ClusterState:
         """Return where each member is reached."""
         return {shard: self.resolve.get(shard, member.address) for shard, member in self.members.items()}
 
-    def to_file(self) -> str:
-        """Return what a gateway keeps on disk, to start from when etcd is away."""
+    def to_file(self, cluster: str) -> str:
+        """Return what a gateway keeps on disk of the cluster of that name, to start from when etcd is away."""
         return json.dumps(
             {
+                "cluster": cluster,
                 "config": json.loads(self.config.to_json()),
                 "members": {shard: json.loads(member.to_json()) for shard, member in self.members.items()},
                 "map": json.loads(self.map.to_json()) if self.map else None,
@@ -105,13 +106,15 @@ class ClusterState:
         )
 
     @classmethod
-    def from_file(cls, text: str, path: str) -> Self:
-        """Read what ``to_file`` wrote; who is alive is not part of it.
+    def from_file(cls, text: str, path: str, cluster: str) -> Self:
+        """Read what ``to_file`` wrote of that cluster; who is alive is not part of it.
 
         Raises:
             BadClusterData: It is not that; the error names ``path``.
         """
         value = parse_object(text, path)
+        if (of := value.get("cluster", cluster)) != cluster:
+            raise BadClusterData(path, f"it is of cluster {of}, not {cluster}")
         try:
             config = ClusterConfig.from_json(json.dumps(value["config"]), path)
             rows = value["map"]

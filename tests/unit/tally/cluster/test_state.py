@@ -80,24 +80,30 @@ def test_shard_that_is_reached_elsewhere_is_so_by_this_process_alone() -> None:
     assert here.address_of("s9") is None
     assert here.addresses() == {shard: here.address_of(shard) for shard in here.members}
     assert here.members == state().members
-    assert here.to_file() == state().to_file()
+    assert here.to_file("default") == state().to_file("default")
 
 
 @pytest.mark.parametrize("mapped", [False, True])
 def test_file_brings_back_all_but_who_is_there(mapped: bool) -> None:
     written = replace(state(mapped=mapped), controller=ControllerSeat("s1", "a:1"), controller_revision=4)
     expected = replace(written, alive={}, controller=None, controller_revision=0)
-    assert ClusterState.from_file(written.to_file(), "state.json") == expected
+    assert ClusterState.from_file(written.to_file("default"), "state.json", "default") == expected
+
+
+def test_file_of_another_cluster_is_refused() -> None:
+    """Whoever starts from it would count for that one."""
+    with pytest.raises(BadClusterData, match="it is of cluster default, not other"):
+        ClusterState.from_file(state().to_file("default"), "state.json", "other")
 
 
 @pytest.mark.parametrize("change", [{"config": None}, {"map": {}}, {"members": []}, {"map_revision": "x"}])
 def test_damaged_file_is_refused_by_its_name(change: dict[str, object]) -> None:
-    text = json.dumps(json.loads(state(mapped=True).to_file()) | change)
+    text = json.dumps(json.loads(state(mapped=True).to_file("default")) | change)
     with pytest.raises(BadClusterData, match=r"state\.json"):
-        ClusterState.from_file(text, "state.json")
+        ClusterState.from_file(text, "state.json", "default")
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]"])
 def test_cut_off_file_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(BadClusterData, match=r"state\.json"):
-        ClusterState.from_file(text, "state.json")
+        ClusterState.from_file(text, "state.json", "default")
