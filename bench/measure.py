@@ -51,7 +51,7 @@ def measure(system: System, workload: Workload, *, hour: int, seconds: float) ->
     hours = workload.hours(hour)
     before = together(system.read(hours)) if system.counts else None
     watch = Watch(system)
-    load = run_wrk(system.addresses, workload, hour=hour, seconds=seconds, seed=next_seed())
+    load = run_wrk(system.address, workload, hour=hour, seconds=seconds, seed=next_seed())
     cpu_s, others = watch.end()
     system.processes.check()
     if before is not None and load.failure is None:
@@ -113,7 +113,7 @@ def turn_about(
 def warm_up(system: System, workload: Workload, *, hour: int) -> None:
     """Fill the current hour with some users, then let the workload run for a moment."""
     for one in (POST_KNOWN, workload):
-        run_wrk(system.addresses, one, hour=hour, seconds=WARM_UP_S, seed=next_seed())
+        run_wrk(system.address, one, hour=hour, seconds=WARM_UP_S, seed=next_seed())
     time.sleep(SETTLE_S)
 
 

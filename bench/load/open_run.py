@@ -54,7 +54,7 @@ def run_open_loop(
     before = together(system.read([hour]))
     memory_before = peak = system.processes.resident_mib()
     watch = Watch(system)
-    host, port = system.addresses[0]
+    host, port = system.address
     process = open_loop.start(Spec(host, port, hour, seed, connections, patience_s, list(stages)))
     lasts_s = sum(stage.seconds for stage in stages)
     try:

@@ -15,15 +15,10 @@ local threads = {}
 local random, format = math.random, string.format
 local headers = " HTTP/1.1\r\nHost: bench\r\nUser-Agent: bench\r\nAccept: */*\r\n"
 
--- Of wrk's own state: each thread gets a number and an address of its own.
+-- Of wrk's own state: each thread gets a number.
 function setup(thread)
-  local addresses = {}
-  for host, port in setting("ADDRESSES"):gmatch("(%S+):(%d+)") do
-    for _, found in ipairs(wrk.lookup(host, port)) do addresses[#addresses + 1] = found end
-  end
   threads[#threads + 1] = thread
   thread:set("number", #threads)
-  thread.addr = addresses[(#threads - 1) % #addresses + 1]
 end
 
 -- Of each thread.

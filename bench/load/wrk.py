@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -50,11 +50,11 @@ class Load(NamedTuple):
         return ", ".join(f"{count} {name}" for name, count in troubles.items() if count) or None
 
 
-def run_wrk(addresses: Sequence[Address], workload: Workload, *, hour: int, seconds: float, seed: int) -> Load:
+def run_wrk(address: Address, workload: Workload, *, hour: int, seconds: float, seed: int) -> Load:
     """Let wrk work.
 
     Args:
-        addresses: Where to ask: each has a thread of its own, with its share of the connections.
+        address: Where to ask.
         workload: What to ask.
         hour: The one that is the current one.
         seconds: For how long; wrk knows whole seconds only.
@@ -63,12 +63,12 @@ def run_wrk(addresses: Sequence[Address], workload: Workload, *, hour: int, seco
     Raises:
         LoadFailed: It did not run to its end.
     """
-    url = f"http://{addresses[0]}/"
+    url = f"http://{address}/"
     command = [
-        *("wrk", "--threads", str(len(addresses)), "--connections", str(workload.connections)),
+        *("wrk", "--threads", "1", "--connections", str(workload.connections)),
         *("--duration", f"{max(1, round(seconds))}s", "--timeout", f"{_LATE_S}s", "--script", str(_SCRIPT), url),
     ]
-    environment = {**os.environ, **script_environment(addresses, workload, hour=hour, seed=seed)}
+    environment = {**os.environ, **script_environment(workload, hour=hour, seed=seed)}
     try:
         ended = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=seconds + _END_S
@@ -80,10 +80,9 @@ def run_wrk(addresses: Sequence[Address], workload: Workload, *, hour: int, seco
     return parse_output(ended.stdout + ended.stderr)
 
 
-def script_environment(addresses: Sequence[Address], workload: Workload, *, hour: int, seed: int) -> Mapping[str, str]:
+def script_environment(workload: Workload, *, hour: int, seed: int) -> Mapping[str, str]:
     """Return the settings of ``wrk.lua``. Pure."""
     settings = {
-        "ADDRESSES": " ".join(str(address) for address in addresses),
         "HOUR": hour,
         "POST_SHARE": workload.post_share,
         "USERS": workload.users,

@@ -19,4 +19,4 @@ class Ceiling(System):
         nginx.write_configuration(directory, address, "        return 204;", lua=False)
         self.processes.start("nginx", nginx.command(directory))
         self.processes.wait_until(lambda: nginx.answers(address, "/"), name="nginx", within_s=READY_S)
-        self.addresses = (address,)
+        self.address = address

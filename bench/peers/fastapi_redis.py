@@ -30,4 +30,4 @@ class FastApiRedis(System):
         self.processes.wait_until(
             lambda: nginx.answers(address, "/analytics?timestamp=0"), name="uvicorn", within_s=READY_S
         )
-        self.addresses = (address,)
+        self.address = address

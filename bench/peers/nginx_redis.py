@@ -35,4 +35,4 @@ class NginxRedis(System):
         self.processes.wait_until(
             lambda: nginx.answers(address, "/analytics?timestamp=0"), name="nginx", within_s=READY_S
         )
-        self.addresses = (address,)
+        self.address = address

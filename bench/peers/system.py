@@ -35,7 +35,7 @@ class System(ABC):
         name: Short, for options and files.
         title: For the report.
         counts: Whether it counts anything that could be checked.
-        addresses: Where it takes HTTP, once it runs.
+        address: Where it takes HTTP, once it runs.
     """
 
     name: ClassVar[str]
@@ -45,7 +45,7 @@ class System(ABC):
     def __init__(self, place: Place) -> None:
         self.place = place
         self.processes = Processes(place.core, place.directory)
-        self.addresses: tuple[Address, ...] = ()
+        self.address = Address("", 0)
 
     @abstractmethod
     def start(self) -> None:
@@ -53,7 +53,7 @@ class System(ABC):
 
     def read(self, hours: list[int]) -> list[Counts]:
         """Return what it tells of these hours."""
-        with Reader(self.addresses[0]) as reader:
+        with Reader(self.address) as reader:
             return [reader.read(hour) for hour in hours]
 
     def __enter__(self) -> Self:

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -38,8 +37,8 @@ class Tally(System):
             place: Where it runs.
             shards: How many.
             copies: Of each slot.
-            gateways: How many, each on a port of its own.
-            gateway_flags: More flags for each gateway.
+            gateways: How many processes share the gateways' address.
+            gateway_flags: More flags of the gateways.
         """
         super().__init__(place)
         self.shards = shard_names(shards)
@@ -63,16 +62,11 @@ class Tally(System):
         for shard, address in zip(self.shards, shard_addresses, strict=True):
             own = ["--id", shard, "--data", str(self.place.directory / shard), "--listen", str(address)]
             self._start(shard, "shard", etcd, own)
-        gateways = [Address(LOOPBACK, next(ports)) for _ in range(self._gateways)]
-        for number, address in enumerate(gateways, 1):
-            self._start(f"gateway{number}", "gateway", etcd, ["--listen", str(address), *self._gateway_flags])
-        for number, address in enumerate(gateways, 1):
-            self.processes.wait_until(
-                partial(nginx.answers, address, "/readyz"),
-                name=f"gateway{number}",
-                within_s=READY_S,
-            )
-        self.addresses, self.grpc = tuple(gateways), shard_addresses[0]
+        gateway = Address(LOOPBACK, next(ports))
+        own = ["--listen", str(gateway), "--workers", str(self._gateways), *self._gateway_flags]
+        self._start("gateway", "gateway", etcd, own)
+        self.processes.wait_until(lambda: nginx.answers(gateway, "/readyz"), name="gateway", within_s=READY_S)
+        self.address, self.grpc = gateway, shard_addresses[0]
 
     def shards_resident_mib(self) -> float:
         """Return the memory in MiB that its shards hold now."""

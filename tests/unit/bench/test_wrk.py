@@ -5,7 +5,6 @@ import pytest
 from bench.errors import LoadFailed
 from bench.load.wrk import Load, parse_output, script_environment
 from bench.workloads import MIX
-from tally.address import Address
 
 OUTPUT = """\
 Running 1s test @ http://127.0.0.1:18099/
@@ -36,8 +35,7 @@ def test_any_answer_but_success_voids_the_figures() -> None:
 
 
 def test_script_gets_the_workload() -> None:
-    environment = script_environment([Address("127.0.0.1", 1), Address("127.0.0.1", 2)], MIX, hour=490_000, seed=7)
-    assert environment["BENCH_ADDRESSES"] == "127.0.0.1:1 127.0.0.1:2"
+    environment = script_environment(MIX, hour=490_000, seed=7)
     assert environment["BENCH_HOUR"] == "490000"
     assert environment["BENCH_POST_SHARE"] == "0.5"
     assert environment["BENCH_PAST_SHARE"] == "0.05"
