@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from protos.tally.internal.v1 import node_pb2
-from shard.counting.keys import Counts, cell_key
+from shard.counting.keys import cell_key, decode_counts
 from shard.engine.slot_copy import SlotCopy
 from shard.replica.term import Term
 from tally.client.counts import HourCounts
@@ -30,44 +30,69 @@ class PartOfHour(NamedTuple):
     refused: Mapping[int, node_pb2.Outcome.ValueType]
 
 
-class BucketRead:
-    """One bucket that somebody reads: confirmed once its copy is known to be the newest, or refused."""
+_Confirmed = tuple[int, SlotCopy, Term | None, bytes]
+"""A bucket whose copy is known to be the newest, the copy, its term, and where its counts stand."""
 
-    __slots__ = ("_hour", "_settled", "_term", "bucket", "copy", "key", "outcome")
 
-    def __init__(self, hour: int, bucket: int, copy: SlotCopy, settled: Callable[[], None]) -> None:
-        """Wait; ``settled`` is called once, when there is an outcome."""
-        self._hour = hour
+class OpenQuestion:
+    """A question that is not answered yet: what became of each of its buckets.
+
+    Attributes:
+        question: As it came.
+        confirmed: The buckets that are only to be looked up.
+        refused: The others, with their reasons.
+    """
+
+    __slots__ = ("_settled", "_waiting", "confirmed", "question", "refused")
+
+    def __init__(self, question: Question, settled: "Callable[[OpenQuestion], None]") -> None:
+        """Begin; ``settled`` is called once: when no bucket waits any more, nor the start itself (``one_less``)."""
+        self.question = question
+        self.confirmed: list[_Confirmed] = []
+        self.refused: dict[int, node_pb2.Outcome.ValueType] = {}
         self._settled = settled
-        self._term: Term | None = None
-        self.bucket = bucket
-        self.copy = copy
-        self.key = b""  # Where its counts stand, once it is confirmed.
-        self.outcome = node_pb2.OUTCOME_UNSPECIFIED
+        self._waiting = 1
+
+    def waits_for(self, bucket: int, copy: SlotCopy) -> "BucketRead":
+        """Return a reader to show to the rules of the bucket's copy."""
+        self._waiting += 1
+        return BucketRead(self, bucket, copy)
+
+    def one_less(self) -> None:
+        """Note that a bucket waits no more; or, once at the start, that all of them have begun."""
+        self._waiting -= 1
+        if self._waiting == 0:
+            self._settled(self)
+
+    def confirm(self, bucket: int, copy: SlotCopy) -> None:
+        """Note that the copy's committed counts may be told as long as its term lasts."""
+        assert copy.record is not None
+        key = cell_key(copy.record.generation, self.question.hour, bucket)
+        self.confirmed.append((bucket, copy, copy.term, key))
+
+
+class BucketRead:
+    """One bucket that waits until its copy is known to be the newest."""
+
+    __slots__ = ("_bucket", "_copy", "_question")
+
+    def __init__(self, question: OpenQuestion, bucket: int, copy: SlotCopy) -> None:
+        self._question = question
+        self._bucket = bucket
+        self._copy = copy
 
     def confirm(self) -> None:
-        """Note that the copy's committed counts may be told as long as its term lasts."""
-        assert self.copy.record is not None
-        self.key = cell_key(self.copy.record.generation, self._hour, self.bucket)
-        self._term = self.copy.term
-        self._settle(node_pb2.OUTCOME_OK)
+        """Let the bucket be looked up."""
+        self._question.confirm(self._bucket, self._copy)
+        self._question.one_less()
 
     def refuse(self, outcome: node_pb2.Outcome.ValueType) -> None:
         """Note that there is no answer."""
-        self._settle(outcome)
-
-    def _settle(self, outcome: node_pb2.Outcome.ValueType) -> None:
-        assert self.outcome == node_pb2.OUTCOME_UNSPECIFIED
-        self.outcome = outcome
-        self._settled()
-
-    @property
-    def lasts(self) -> bool:
-        """Whether the term is still the one in which it was confirmed."""
-        return self.copy.term is self._term
+        self._question.refused[self._bucket] = outcome
+        self._question.one_less()
 
 
-def sum_up(reads: Sequence[BucketRead], found: Mapping[bytes, bytes | None]) -> PartOfHour:
+def sum_up(asked: OpenQuestion, found: Mapping[bytes, bytes | None]) -> PartOfHour:
     """Add up what was found under the keys of the buckets that were confirmed.
 
     To be called after the look at the store: what is committed by now may be told, what is under way may not.
@@ -76,18 +101,16 @@ def sum_up(reads: Sequence[BucketRead], found: Mapping[bytes, bytes | None]) -> 
         StoreCorrupt: Stored counts do not decode.
     """
     clicks = impressions = users = 0
-    refused: dict[int, node_pb2.Outcome.ValueType] = {}
-    for read in reads:
-        if read.outcome != node_pb2.OUTCOME_OK:
-            refused[read.bucket] = read.outcome
-        elif not read.lasts:
+    refused = dict(asked.refused)
+    for bucket, copy, term, key in asked.confirmed:
+        if copy.term is not term:
             # Its term ended during the look: an op that was under way is neither committed nor lost.
-            refused[read.bucket] = node_pb2.OUTCOME_NOT_READY
-        else:
-            counts = Counts.decode(read.copy.before.get(read.key, found[read.key]))
-            clicks += counts.clicks
-            impressions += counts.impressions
-            users += counts.users
+            refused[bucket] = node_pb2.OUTCOME_NOT_READY
+            continue
+        more_clicks, more_impressions, more_users = decode_counts(copy.before.get(key, found[key]))
+        clicks += more_clicks
+        impressions += more_impressions
+        users += more_users
     return PartOfHour(HourCounts(users, clicks, impressions), refused)
 
 

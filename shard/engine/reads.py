@@ -6,11 +6,11 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final
 
 from protos.tally.internal.v1 import node_pb2
-from shard.engine.hour_parts import BucketRead, PartOfHour, Question, all_refused, sum_up
+from shard.engine.hour_parts import BucketRead, OpenQuestion, PartOfHour, Question, all_refused, sum_up
 from shard.engine.slot_copy import SlotCopy
 from shard.engine.steps import Steps, Work
 from shard.replica.words import Effects
@@ -19,14 +19,6 @@ from tally.errors import StoreCorrupt, StoreFailed
 from tally.hashing import Shape, first_slot_of
 
 LOOKS_AT_ONCE: Final = 2  # What is confirmed while so many are under way shares the next one.
-
-
-class _Confirmed(NamedTuple):
-    """A question that only has to be looked up."""
-
-    question: Question
-    reads: Sequence[BucketRead]
-    part: "asyncio.Future[PartOfHour]"
 
 
 class Reads:
@@ -47,63 +39,53 @@ class Reads:
         self._work = work
         self._disk = disk
         self._shape = shape
-        self._confirmed: list[_Confirmed] = []
+        self._settled: list[tuple[OpenQuestion, asyncio.Future[PartOfHour]]] = []  # To be looked up.
         self._looks: set[asyncio.Task[None]] = set()
 
     def ask(self, question: Question) -> "asyncio.Future[PartOfHour]":
         """Answer a question about an hour from committed counts."""
         part: asyncio.Future[PartOfHour] = asyncio.get_running_loop().create_future()
-        reads: list[BucketRead] = []
-        open_reads = len(question.buckets) + 1  # Itself, until all have begun.
-
-        def settled() -> None:
-            nonlocal open_reads
-            open_reads -= 1
-            if open_reads == 0:
-                self._look_up(_Confirmed(question, reads, part))
-
-        self._begin(question, reads, settled)
-        settled()
-        return part
-
-    def _begin(self, question: Question, reads: list[BucketRead], settled: Callable[[], None]) -> None:
+        asked = OpenQuestion(question, lambda asked: self._look_up(asked, part))
         first, slots = first_slot_of(question.hour, self._shape), self._shape.slots
         for bucket, epoch in zip(question.buckets, question.epochs, strict=True):
             copy = self._copies[(first + bucket) % slots]
-            read = BucketRead(question.hour, bucket, copy, settled)
-            reads.append(read)
-            if self._steps.is_ahead(copy, epoch):
-                read.refuse(node_pb2.OUTCOME_NOT_READY)
-                continue
-            if copy.replica.reads_at_once:
-                read.confirm()
-                continue
-            # Readers do not wait for a flush; they change nothing that is written.
-            effects = Effects()
-            copy.replica.read(read, self._steps.now(), effects)
-            assert not (copy.busy and effects.writes)
-            self._steps.carry_out(copy, effects)
+            if epoch > copy.epoch:
+                self._steps.is_ahead(copy, epoch)  # The map is read again.
+                asked.refused[bucket] = node_pb2.OUTCOME_NOT_READY
+            elif copy.replica.reads_at_once:
+                asked.confirm(bucket, copy)
+            else:
+                self._show(copy, asked.waits_for(bucket, copy))
+        asked.one_less()
+        return part
 
-    def _look_up(self, confirmed: _Confirmed) -> None:
-        self._confirmed.append(confirmed)
+    def _show(self, copy: SlotCopy, reader: BucketRead) -> None:
+        # Readers do not wait for a flush; they change nothing that is written.
+        effects = Effects()
+        copy.replica.read(reader, self._steps.now(), effects)
+        assert not (copy.busy and effects.writes)
+        self._steps.carry_out(copy, effects)
+
+    def _look_up(self, asked: OpenQuestion, part: "asyncio.Future[PartOfHour]") -> None:
+        self._settled.append((asked, part))
         if len(self._looks) < LOOKS_AT_ONCE:
             look = asyncio.create_task(self._look())
             self._looks.add(look)
             look.add_done_callback(self._look_ended)
 
     async def _look(self) -> None:
-        while self._confirmed:
-            confirmed, self._confirmed = self._confirmed, []
-            keys = list({read.key for one in confirmed for read in one.reads if read.key})
+        while self._settled:
+            settled, self._settled = self._settled, []
+            keys = list({key for asked, _ in settled for *_, key in asked.confirmed})
             try:
                 found = dict(zip(keys, await self._disk.get(keys), strict=True)) if keys else {}
-                for one in confirmed:
-                    one.part.set_result(sum_up(one.reads, found))
+                for asked, part in settled:
+                    part.set_result(sum_up(asked, found))
             except (StoreFailed, StoreCorrupt) as exc:
                 self._work.fail(exc)
-                for one in confirmed:
-                    if not one.part.done():
-                        one.part.set_result(all_refused(one.question))
+                for asked, part in settled:
+                    if not part.done():
+                        part.set_result(all_refused(asked.question))
 
     def _look_ended(self, look: asyncio.Task[None]) -> None:
         self._looks.discard(look)

@@ -8,7 +8,7 @@ No clock, no randomness, no I/O: time and jitter are arguments.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tally.client.counts import HourCounts
 from tally.client.outbox import ATTEMPT_S, backoff_s
@@ -16,8 +16,7 @@ from tally.cluster.slot_map import SlotRow
 from tally.hashing import Shape, first_slot_of
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """One question to one shard: some buckets of an hour, each in the epoch that it was routed by."""
 
     id: int
@@ -59,20 +58,15 @@ class HourRead:
             self._missing.update(late.buckets)
         if not self._missing or now < self._ask_at:
             return []
-        by_shard: dict[str, list[tuple[int, int]]] = {}
+        by_shard: dict[str, tuple[list[int], list[int]]] = {}
         for bucket in sorted(self._missing):
             row = rows[(self._first_slot + bucket) % self._slots]
-            by_shard.setdefault(row.primary, []).append((bucket, row.epoch))
+            buckets, epochs = by_shard.get(row.primary) or by_shard.setdefault(row.primary, ([], []))
+            buckets.append(bucket)
+            epochs.append(row.epoch)
         asks = [
-            Ask(
-                id=next(self._ids),
-                shard=shard,
-                hour=self.hour,
-                buckets=tuple(bucket for bucket, _ in parts),
-                epochs=tuple(epoch for _, epoch in parts),
-                give_up_at=now + ATTEMPT_S,
-            )
-            for shard, parts in by_shard.items()
+            Ask(next(self._ids), shard, self.hour, tuple(buckets), tuple(epochs), now + ATTEMPT_S)
+            for shard, (buckets, epochs) in by_shard.items()
         ]
         self._asked.update((ask.id, ask) for ask in asks)
         self._missing.clear()
