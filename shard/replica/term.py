@@ -137,6 +137,7 @@ class Term:
         self._round_at = 0.0  # Not before: the last one failed.
         self._unconfirmed_since: float | None = None  # So long some reader waits, and no round has come to its end.
         self._changes: dict[str, tuple[Change, str]] = {}  # Shard -> what is asked of the controller.
+        self._silent: set[str] = set()  # Of these, those about whom it is asked only because they are silent.
         self._ask_at = 0.0
         self._switch: tuple[str, float] | None = None  # To whom, and until when the queue is held.
 
@@ -434,12 +435,15 @@ class Term:
     def _look_after(self, now: float, effects: Effects) -> None:
         """Ask for the removal of who is silent, forget joiners that are, and repeat what was asked for."""
         for shard, peer in self._required().items():
-            if peer.round_failed_at is not None and now - peer.round_failed_at > REFUSED_S:
-                self._change(shard, peer)  # Readers wait for it in vain; a call has taken its time already.
-            if peer.call == 0 and now >= peer.resend_at and not self._lacks(peer):
-                peer.since = now  # Nothing is expected of it.
-            elif now - peer.since > (REFUSED_S if peer.refused else SILENT_S) and self._lacks(peer):
-                self._change(shard, peer)
+            if self._is_silent(peer, now):
+                self._change(shard, peer, silent=True)
+            elif shard in self._silent:
+                # It is well again: the request may have waited for a way to the controller, and would reach it now.
+                self._silent.discard(shard)
+                if shard in self._asked:
+                    self._changes[shard] = (Change.ADD, peer.incarnation)
+                elif self._changes.get(shard) == (Change.REMOVE, peer.incarnation):
+                    del self._changes[shard]
         for shard, peer in list(self._joiners.items()):
             if shard not in self._asked and now - peer.since > JOINER_MAX_S and self._lacks(peer):
                 del self._joiners[shard]
@@ -448,15 +452,34 @@ class Term:
             for shard, (change, incarnation) in self._changes.items():
                 effects.later.append(Ask(change, self.row.epoch, shard, incarnation))
 
+    def _is_silent(self, peer: _Peer, now: float) -> bool:
+        waits = self._lacks(peer)
+        if peer.call == 0 and now >= peer.resend_at and not waits:
+            peer.since = now  # Nothing is expected of it.
+        reads_fail = peer.round_failed_at is not None and now - peer.round_failed_at > REFUSED_S
+        if reads_fail and (self._readers or self._round is not None):
+            return True  # Readers wait for it in vain; a call has taken its time already.
+        return waits and now - peer.since > (REFUSED_S if peer.refused else SILENT_S)
+
     def _lacks(self, peer: _Peer) -> bool:
         if self.phase is Phase.COLLECTING:
             return peer.heads is None
         return peer.acked is None or (self._under_way is not None and peer.acked != self._under_way.name)
 
-    def _change(self, shard: str, peer: _Peer) -> None:
-        """Ask for a row without this copy; for one that is only asked for, a new term is such a row (rule 8)."""
-        change = Change.REMOVE if shard in self._members else Change.TERM
-        self._changes[shard] = (change, peer.incarnation)
+    def _change(self, shard: str, peer: _Peer, *, silent: bool = False) -> None:
+        """Ask for a row without this copy; for one that is only asked for, a new term is such a row (rule 8).
+
+        Args:
+            shard: Whose copy it is.
+            peer: The copy.
+            silent: Only as long as it is; otherwise what it said is reason enough.
+        """
+        asked = Change.REMOVE if shard in self._members else Change.TERM, peer.incarnation
+        if not silent:
+            self._silent.discard(shard)
+        elif self._changes.get(shard) != asked:
+            self._silent.add(shard)
+        self._changes[shard] = asked
 
     def _required(self) -> dict[str, _Peer]:
         return {**self._members, **self._asked}

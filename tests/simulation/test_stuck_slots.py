@@ -7,10 +7,11 @@ the queue and the streams that other slots use too.
 from typing import Final
 
 from protos.tally.internal.v1 import node_pb2
-from shard.replica.term import WAIT_MAX_S
-from shard.replica.words import Commit, Confirm, Forward, Refuse, Tell
+from shard.replica.term import SILENT_S, WAIT_MAX_S
+from shard.replica.words import Answer, Ask, Commit, Confirm, Forward, Refuse, Tell, Verdict
+from tally.cluster.rows import Change
 from tests.simulation.by_hand import ByHand
-from tests.simulation.test_schedules import pair
+from tests.simulation.test_schedules import pair, with_joiner
 
 NOT_READY: Final = node_pb2.OUTCOME_NOT_READY
 SOON_S: Final = 0.1
@@ -68,6 +69,63 @@ def test_readers_are_refused_although_each_round_fails_and_is_begun_again() -> N
             primary.do(primary.replica.failed, "B", call, refused=False)
         primary.tick(0.5)
     assert refused(primary) == ["reader"]
+
+
+def test_removal_is_asked_for_while_the_backup_is_silent_and_no_longer() -> None:
+    """The request may wait for a way to the controller: when there is one, the backup is perhaps well again."""
+    primary, backup = pair()
+    primary.submit("X")
+    [(call, forward)] = primary.calls("B", Forward)
+    primary.tick(SILENT_S + SOON_S)
+    assert primary.asked(Change.REMOVE)
+    primary.tick(1.0)
+    assert primary.asked(Change.REMOVE)
+    primary.hear_answer("B", call, backup.hear("P", forward))
+    for _ in range(10):
+        primary.tick(1.0)
+    assert not primary.asked(Change.REMOVE)
+    assert primary.replica.term is not None
+    assert primary.replica.term.quiet
+
+
+def test_addition_is_asked_for_again_when_the_joiner_is_silent_no_more() -> None:
+    """It stays required: without its addition nothing would ever change that."""
+    primary, joiner = with_joiner()
+    primary.submit("X")
+    [(call, forward)] = primary.calls("J", Forward)
+    primary.tick(SILENT_S + SOON_S)
+    assert primary.asked(Change.TERM)
+    primary.hear_answer("J", call, joiner.hear("P", forward))
+    primary.take(Ask)
+    primary.tick(1.0)
+    [ask] = primary.take(Ask)
+    assert (ask.change, ask.shard, ask.incarnation) == (Change.ADD, "J", joiner.durable.incarnation)
+
+
+def test_removal_is_not_asked_for_when_a_round_failed_and_nobody_reads_any_more() -> None:
+    primary, _ = pair()
+    primary.do(primary.replica.read, "reader")
+    while not primary.asked(Change.REMOVE):
+        for call, _ in primary.calls("B", Confirm):
+            primary.do(primary.replica.failed, "B", call, refused=False)
+        primary.tick(0.2)
+    primary.tick(WAIT_MAX_S)
+    assert refused(primary) == ["reader"]
+    primary.asked(Change.REMOVE)
+    primary.tick(5.0)
+    assert not primary.asked(Change.REMOVE)
+
+
+def test_removal_of_a_copy_that_is_none_is_asked_for_until_the_row_changes() -> None:
+    primary, _ = pair()
+    primary.submit("X")
+    [(call, _)] = primary.calls("B", Forward)
+    primary.hear_answer("B", call, Answer(Verdict.NO_COPY, 1))
+    for _ in range(10):
+        primary.tick(1.0)
+        assert primary.asked(Change.REMOVE)
+        for again, _ in primary.calls("B", Forward):
+            primary.do(primary.replica.failed, "B", again, refused=False)
 
 
 def test_late_answer_to_a_round_that_was_given_up_tells_nobody() -> None:
