@@ -2,7 +2,8 @@
 
 Invariants:
   * all comes from one snapshot, so what is written meanwhile is not in it;
-  * ops are given only to a copy whose head is in the log by its whole name, and only without a gap;
+  * ops are given only to a copy whose head is in the log by its whole name, and only without a gap; of many the first,
+    for it calls again from there, and what came meanwhile is less each time;
   * one chunk is in memory at a time.
 
 It blocks: its driver takes the parts one by one, in a thread; it closes the generator,
@@ -47,13 +48,11 @@ def clone_parts(
         StoreCorrupt: Something can't be read; what was yielded so far is worth nothing.
     """
     assert head.name == head_name(record)
-    catch_up = after is not None and _reaches(snapshot, record, after)
-    yield node_pb2.CloneResponse(
-        header=node_pb2.CloneHeader(granted=True, epoch=epoch, head=op_to_wire(head), catch_up=catch_up)
-    )
-    if catch_up:
-        assert after is not None
-        yield from _ops(snapshot, record, after)
+    last = _last_op(snapshot, record, head, after) if after is not None else None
+    header = node_pb2.CloneHeader(granted=True, epoch=epoch, head=op_to_wire(last or head), catch_up=last is not None)
+    yield node_pb2.CloneResponse(header=header)
+    if after is not None and last is not None:
+        yield from _ops(snapshot, record.generation, after, last.name)
     else:
         yield from _entries(snapshot, record)
 
@@ -63,37 +62,39 @@ def refusal() -> node_pb2.CloneResponse:
     return node_pb2.CloneResponse(header=node_pb2.CloneHeader(granted=False))
 
 
-def _reaches(snapshot: Scannable, record: CopyRecord, after: OpName) -> bool:
-    """Tell whether the log leads from ``after`` to the head, and is short enough."""
-    head = head_name(record)
-    if after == head:
-        return True
-    if not record.log_from or not record.log_from <= after.opnum < head.opnum:
-        return False
+def _last_op(snapshot: Scannable, record: CopyRecord, head: Op, after: OpName) -> Op | None:
+    """Return the last op to give to who has ``after``; None if the log does not lead from there to the head."""
+    if after == head.name:
+        return head
+    if not record.log_from or not record.log_from <= after.opnum < head.name.opnum:
+        return None
     total = 0
+    last: Op | None = None
     reached: OpName | None = None
-    for _, value in snapshot.scan(*_log_range(record, after.opnum)):
+    for _, value in snapshot.scan(*_log_range(record.generation, after.opnum, record.opnum)):
         entry = LogEntry.decode(value)
         if reached is None:
             # By the whole name: another epoch may have had another op of this number.
             if entry.name != after:
-                return False
+                return None
         else:
             total += len(value)
-            if entry.previous != reached or not entry.body or total > CATCH_UP_BYTES_MAX:
-                return False
+            if entry.previous != reached or not entry.body:
+                return None
+            if total <= CATCH_UP_BYTES_MAX:
+                last = Op(*entry)
         reached = entry.name
-    return reached == head
+    return last if reached == head.name else None
 
 
-def _log_range(record: CopyRecord, first: int) -> tuple[bytes, bytes]:
-    return log_key(record.generation, first), log_key(record.generation, record.opnum + 1)
+def _log_range(generation: int, first: int, last: int) -> tuple[bytes, bytes]:
+    return log_key(generation, first), log_key(generation, last + 1)
 
 
-def _ops(snapshot: Scannable, record: CopyRecord, after: OpName) -> Iterator[node_pb2.CloneResponse]:
+def _ops(snapshot: Scannable, generation: int, after: OpName, last: OpName) -> Iterator[node_pb2.CloneResponse]:
     count = size = 0
     chunk = node_pb2.CloneOps()
-    for _, value in snapshot.scan(*_log_range(record, after.opnum + 1)):
+    for _, value in snapshot.scan(*_log_range(generation, after.opnum + 1, last.opnum)):
         if chunk.ops and size + len(value) > CHUNK_BYTES:
             yield node_pb2.CloneResponse(ops=chunk)
             chunk, size = node_pb2.CloneOps(), 0

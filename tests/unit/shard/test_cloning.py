@@ -158,11 +158,18 @@ def test_log_of_a_dropped_generation_is_not_found() -> None:
     assert received(parts(still, 8, name(5), log_from=3))[0].ops is None
 
 
-def test_more_ops_than_fit_into_memory_are_not_sent() -> None:
+def test_of_more_ops_than_fit_into_memory_the_first_are_sent_and_the_rest_when_it_calls_again() -> None:
+    """Each round is shorter than the one before; a whole clone would take longer than what came meanwhile."""
     body = bytes(CATCH_UP_BYTES_MAX // 4 - 100)
-    still = Still(logged(GENERATION, range(1, 9), body=body))
-    assert received(parts(still, 8, name(4), log_from=1))[0].ops is not None
-    assert received(parts(still, 8, name(3), log_from=1))[0].ops is None
+    still = Still(logged(GENERATION, range(1, 13), body=body))
+    after = name(2)
+    for opnums in ([3, 4, 5, 6], [7, 8, 9, 10], [11, 12]):
+        cloned = received(parts(still, 12, after, log_from=1))[0]
+        assert cloned.ops is not None
+        assert [op.name.opnum for op in cloned.ops] == opnums
+        assert cloned.head.name == cloned.ops[-1].name
+        after = cloned.head.name
+    assert after == name(12)
 
 
 def test_damaged_log_is_told() -> None:
