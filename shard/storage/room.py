@@ -7,7 +7,7 @@ import structlog
 
 COPIES_UP_TO: Final = 0.85  # Of the disk used: beyond it the shard takes no new copies,
 EVENTS_UP_TO: Final = 0.95  # and beyond this no events.
-_ADVICE: Final = "give the disk more room, or start another shard: it gets its share of the slots"
+_ADVICE: Final = "give the disk more room; what moves to other shards is not freed here (README, Damage)"
 
 log = structlog.get_logger()
 

@@ -245,7 +245,9 @@ def _full_disks(report: StatusReport) -> list[str]:
             lines.append(f"the disk of {shard.id} is full: the slots that it is primary of take no writes")
         elif shard.disk_full:
             lines.append(f"the disk of {shard.id} is nearly full: it takes no new copies")
-    return [*lines, "  give it more room, or start another shard: it gets its share of the slots"] if lines else []
+    return (
+        [*lines, "  give it more room; what moves to other shards is not freed there (README, Damage)"] if lines else []
+    )
 
 
 def _alarms(report: StatusReport) -> list[str]:

@@ -240,7 +240,7 @@ def test_full_disks_are_told_with_what_to_do_about_them() -> None:
     assert render_table(report).splitlines()[-3:] == [
         "the disk of s0 is nearly full: it takes no new copies",
         "the disk of s1 is full: the slots that it is primary of take no writes",
-        "  give it more room, or start another shard: it gets its share of the slots",
+        "  give it more room; what moves to other shards is not freed there (README, Damage)",
     ]
     told = json.loads(render_json(report))["shards"]
     assert [(one["disk_full"], one["takes_no_events"]) for one in told] == [(True, False), (True, True), (False, False)]

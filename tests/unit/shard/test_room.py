@@ -46,5 +46,5 @@ def test_full_disk_is_told_with_what_helps() -> None:
         "path": "/var/lib/tally",
         "used_percent": 96,
         "refused": "events",
-        "advice": "give the disk more room, or start another shard: it gets its share of the slots",
+        "advice": "give the disk more room; what moves to other shards is not freed here (README, Damage)",
     }
