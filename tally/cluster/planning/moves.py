@@ -8,7 +8,8 @@
 | the primary is not of the target, and the target's is shunned | a switch to another, so that a drain ends |
 | the primary stops | a switch to whoever is fit; all of these at once, for the shard will not wait long |
 | all of the target are in the set and live, and more are in it | one more is taken out, never the primary |
-| ``min_copies`` does not fit to the config and the members | it is set |
+| ``min_copies`` is above what config and members say | lowered to just that, however few copies are in the set |
+| ``min_copies`` is below that, and below the set | raised, as far as the set goes |
 
 A shard that has no copy to catch up from joins ``CLONES_AT_ONCE`` slots at a time, and is cloned from by as many.
 """
@@ -42,8 +43,10 @@ def tidied(sight: Sight, rows: Sequence[SlotRow], target: Target) -> dict[int, S
 
 
 def _tidied(sight: Sight, row: SlotRow, wanted: frozenset[str]) -> SlotRow:
-    if row.min_copies > sight.min_copies or row.min_copies < min(sight.min_copies, len(row.in_sync)):
-        row = with_min_copies(row, min(sight.min_copies, len(row.in_sync)))
+    # Copies that are missing raise it less far, and never lower it: else the last copy of a slot would take writes.
+    floor = min(sight.min_copies, max(row.min_copies, len(row.in_sync)))
+    if floor != row.min_copies:
+        row = with_min_copies(row, floor)
     spare = sorted(set(row.in_sync) - wanted - {row.primary})
     live = {shard for shard in row.in_sync if shard not in sight.dead}
     if spare and wanted <= live and not sight.held:

@@ -1,12 +1,17 @@
 """The rows of the tables in ``plan.py``, ``failover.py``, ``moves.py`` and ``health.py``."""
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tally.cluster.members import Wanted
 from tally.cluster.planning.health import COPYLESS_S, HOLD_S, NOT_SERVING_S, SHUNNED_S
 from tally.cluster.planning.moves import CLONES_AT_ONCE, SWITCHES_AT_ONCE
 from tally.cluster.planning.placement import first_map
 from tally.cluster.planning.plan import next_map, next_step
+from tally.cluster.slot_map import SlotMap
 from tally.hashing import Shape
 from tests.support.cluster_values import config, member, members, state
 from tests.unit.tally.cluster.world import World
@@ -231,3 +236,46 @@ def test_floor_of_the_rows_follows_the_members() -> None:
     of.members["s2"] = member(2)
     of.settle()
     assert {row.min_copies for row in of.map.rows} == {2}
+
+
+def test_floor_that_is_lowered_stays_above_the_copies_that_are_left() -> None:
+    """One of three copies is left and takes no writes; with a floor of two it takes none either."""
+    of = world(shards=4)
+    of.config = config(shape=of.config.shape, copies=3).with_copies(3, 3)
+    of.settle()
+    assert {row.min_copies for row in of.map.rows} == {3}
+    alone = [slot for slot, row in enumerate(of.map.rows) if "s1" not in row.in_sync]
+    of.kill("s2")
+    of.kill("s3")
+    of.plan()
+    assert {len(of.map.rows[slot].in_sync) for slot in alone} == {1}
+    of.config = of.config.with_copies(3, 2)
+    of.settle()
+    assert {of.map.rows[slot].min_copies for slot in alone} == {2}
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=8, max_size=8),
+    st.integers(1, 4),
+    st.integers(0, 3),
+)
+def test_floor_is_lowered_to_what_config_and_members_say_and_raised_as_far_as_the_set_goes(
+    rows: list[tuple[int, int]], configured: int, draining: int
+) -> None:
+    of = world(shards=4, copies=4)
+    of.config = of.config.with_copies(4, configured)
+    of.map = SlotMap(
+        tuple(
+            replace(row, in_sync={row.primary: row.in_sync[row.primary], **dict(sorted(row.in_sync.items())[:copies])})
+            for row, (copies, _) in zip(of.map.rows, rows, strict=True)
+        )
+    )
+    of.map = SlotMap(tuple(replace(row, min_copies=floor) for row, (_, floor) in zip(of.map.rows, rows, strict=True)))
+    for number in range(draining):
+        of.drain(f"s{number}")
+    said = of.config.min_copies_among(4 - draining)
+    before = of.map
+    of.plan()
+    for old, new in zip(before.rows, of.map.rows, strict=True):
+        assert new.min_copies >= min(old.min_copies, said)
+        assert new.min_copies == min(said, max(old.min_copies, len(old.in_sync)))

@@ -159,6 +159,7 @@ def check_planned(world: World, before: SlotMap, plan: Plan) -> None:
     for slot, (old, new) in enumerate(zip(before.rows, plan.map.rows, strict=True)):
         changes = int(old.primary != new.primary) + len(old.in_sync.keys() - new.in_sync.keys())
         changes += old.min_copies != new.min_copies
+        assert new.min_copies >= min(old.min_copies, world.config.min_copies_among(len(world.active)))
         assert new.epoch == old.epoch + changes
         assert new.in_sync.items() <= old.in_sync.items()  # It adds nobody, and renames nobody.
         if new.primary != old.primary:
