@@ -144,10 +144,14 @@ class Sight:
         health = self._health.get(shard)
         return health is not None and health.stopping
 
+    def disk_full(self, shard: str) -> bool:
+        """Whether it said that its disk is too full for new copies."""
+        health = self._health.get(shard)
+        return health is not None and health.disk_full
+
     def has_room(self, shard: str) -> bool:
         """Whether it takes new copies."""
-        health = self._health.get(shard)
-        return health is not None and not health.stopping and not health.disk_full
+        return self.answers(shard) and not self.stopping(shard) and not self.disk_full(shard)
 
     def has_copy(self, slot: int, row: SlotRow, shard: str) -> bool:
         """Whether it has the very copy that the row names, complete."""
@@ -177,6 +181,10 @@ class Sight:
         """Whether the primary answers, and for long did not serve."""
         since = self.not_serving_since.get((slot, row.epoch))
         return since is not None and self.now - since >= NOT_SERVING_S
+
+    def out_of_service(self, slot: int, row: SlotRow) -> bool:
+        """Whether nobody can be cloned from the primary for now; one that only begins another term is not that."""
+        return row.primary in self.dead or self.stuck(slot, row)
 
     def shunned(self, slot: int, shard: str) -> bool:
         """Whether it did not serve that slot not long ago."""

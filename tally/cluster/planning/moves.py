@@ -11,7 +11,9 @@
 | ``min_copies`` is above what config and members say | lowered to just that, however few copies are in the set |
 | ``min_copies`` is below that, and below the set | raised, as far as the set goes |
 
-A shard that has no copy to catch up from joins ``CLONES_AT_ONCE`` slots at a time, and is cloned from by as many.
+A shard that has no copy to catch up from joins ``CLONES_AT_ONCE`` slots at a time, and is cloned from by as many. Only
+wishes that can come true take these places: one whose primary is out of service is kept, for its shard may go on when
+that is back, but takes none; one for a shard with a full disk is withdrawn, for it ignores it.
 """
 
 from collections import Counter
@@ -87,24 +89,29 @@ class _Wishes:
 
     def consider(self, slot: int, shard: str, *, new: bool) -> None:
         """Grant a wish if it is within the limits; one that is granted already is not ``new``."""
-        row = self._rows[slot]
-        if shard not in self._sight.dead and not self._within_limits(slot, shard, row.primary, new=new):
-            return
+        sight, row = self._sight, self._rows[slot]
+        if shard not in sight.dead:
+            if new and not (sight.has_room(shard) and sight.serves(slot, row)):
+                return
+            if not self._within_limits(slot, shard, row):
+                return
         self.granted.setdefault(slot, []).append(shard)
 
-    def _within_limits(self, slot: int, shard: str, source: str, *, new: bool) -> bool:
+    def _within_limits(self, slot: int, shard: str, row: SlotRow) -> bool:
         sight = self._sight
-        if new and not (sight.has_room(shard) and sight.serves(slot, self._rows[slot])):
-            return False
         if not sight.answers(shard):
             return True  # Under way, as far as is known.
         if sight.has_old_copy(slot, shard):
             self._catch_ups[shard] += 1
             return self._catch_ups[shard] <= CATCH_UPS_AT_ONCE
-        if self._to[shard] >= CLONES_AT_ONCE or self._from[source] >= CLONES_AT_ONCE:
+        if sight.disk_full(shard):
+            return False
+        if sight.out_of_service(slot, row):
+            return True
+        if self._to[shard] >= CLONES_AT_ONCE or self._from[row.primary] >= CLONES_AT_ONCE:
             return False
         self._to[shard] += 1
-        self._from[source] += 1
+        self._from[row.primary] += 1
         return True
 
 
