@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tally.cluster.members import Wanted
-from tally.cluster.planning.health import COPYLESS_S, HOLD_S, NOT_SERVING_S, SHUNNED_S
+from tally.cluster.planning.health import COPYLESS_S, HOLD_S, NOT_SERVING_S, SHUNNED_S, SILENT_S
 from tally.cluster.planning.moves import CLONES_AT_ONCE, SWITCHES_AT_ONCE
 from tally.cluster.planning.placement import first_map
 from tally.cluster.planning.plan import next_map, next_step
@@ -149,6 +149,118 @@ def test_primary_that_never_serves_is_replaced_and_does_not_get_its_slots_back_s
     assert "s1" not in {of.map.rows[slot].primary for slot in mine}
     of.settle()
     assert [of.map.rows[slot].primary for slot in mine] == ["s1"] * len(mine)
+
+
+def slots_of(of: World, shard: str) -> list[int]:
+    return [slot for slot, row in enumerate(of.map.rows) if row.primary == shard]
+
+
+def test_shard_that_keeps_its_lease_but_cannot_be_reached_is_replaced_once_and_stays_a_member() -> None:
+    of = world(slots=16)
+    mine = slots_of(of, "s1")
+    of.answering.discard("s1")
+    rounds(of, SILENT_S)
+    assert slots_of(of, "s1") == mine
+    plan = of.plan()
+    assert plan.notes == {"slots_failed_over": len(mine), "shards_unreachable": 1}
+    assert not slots_of(of, "s1")
+    assert all("s1" in of.map.rows[slot].in_sync for slot in mine)
+    heirs = [row.primary for row in of.map.rows]
+    for answers in (False, True):
+        of.answering |= {"s1"} if answers else set()
+        for _ in range(60):
+            of.round()
+            assert [row.primary for row in of.map.rows] == heirs
+    assert all("s1" in row.in_sync for row in of.map.rows)
+    rounds(of, SHUNNED_S)
+    of.settle()
+    assert slots_of(of, "s1") == mine
+
+
+@pytest.mark.parametrize(
+    ("shards", "silent", "replaced"),
+    [
+        (2, ("s1",), True),
+        (2, ("s0", "s1"), False),
+        (3, ("s0", "s1", "s2"), False),
+        (3, ("s1", "s2"), False),
+        (4, ("s1", "s2"), True),
+        (5, ("s1", "s2", "s3"), False),
+    ],
+)
+def test_unreachable_shard_is_replaced_only_if_more_than_half_of_the_others_answer(
+    shards: int, silent: tuple[str, ...], replaced: bool
+) -> None:
+    of = world(shards=shards, copies=shards, slots=20)
+    mine = slots_of(of, "s1")
+    of.answering -= set(silent)
+    rounds(of, 3 * SILENT_S)
+    assert slots_of(of, "s1") == ([] if replaced else mine)
+
+
+def test_silence_is_counted_from_when_most_others_answer() -> None:
+    """Who comes back to a controller that was cut off, some later than others, keeps its slots."""
+    of = world()
+    mine = slots_of(of, "s1")
+    of.answering.clear()
+    rounds(of, 3 * SILENT_S)
+    of.answering |= {"s0", "s2"}
+    rounds(of, SILENT_S)
+    assert slots_of(of, "s1") == mine
+    of.round()
+    assert not slots_of(of, "s1")
+
+
+def test_new_controller_counts_the_silence_from_its_own_first_look() -> None:
+    of = world()
+    mine = slots_of(of, "s1")
+    of.answering.discard("s1")
+    rounds(of, SILENT_S)
+    of.memory = None
+    rounds(of, SILENT_S)
+    assert slots_of(of, "s1") == mine
+    of.round()
+    assert not slots_of(of, "s1")
+
+
+def test_shard_that_answers_now_and_then_keeps_its_slots() -> None:
+    of = world()
+    mine = slots_of(of, "s1")
+    for _ in range(5):
+        of.answering.discard("s1")
+        rounds(of, SILENT_S)
+        of.answering.add("s1")
+        of.round()
+    assert slots_of(of, "s1") == mine
+
+
+def test_unreachable_shard_keeps_its_slots_while_the_plan_is_held() -> None:
+    of = world(shards=5, copies=5, slots=20)
+    mine = slots_of(of, "s1")
+    for shard in ("s2", "s3", "s4"):
+        of.kill(shard)
+    of.answering.discard("s1")
+    for _ in range(int(HOLD_S)):
+        assert of.round().held
+    assert slots_of(of, "s1") == mine
+    of.round()
+    assert not slots_of(of, "s1")
+
+
+def test_unreachable_shard_with_the_only_copy_keeps_its_row() -> None:
+    of = world(copies=1)
+    before = of.map
+    of.answering.discard("s1")
+    rounds(of, 3 * SILENT_S)
+    assert of.map == before
+
+
+def test_drain_of_an_unreachable_shard_comes_to_its_end() -> None:
+    of = world(shards=4)
+    of.drain("s1")
+    of.answering.discard("s1")
+    rounds(of, 3 * SILENT_S)
+    assert not any("s1" in row.in_sync for row in of.map.rows)
 
 
 @pytest.mark.parametrize("heir", ["s0", "s2", "s3"])
