@@ -2,9 +2,12 @@
 
 | primary | a fit member of the set besides it | row |
 |---|---|---|
-| dead, copyless, or not serving for ``NOT_SERVING_S`` | there is one | it is promoted |
+| dead, copyless, unreachable, or not serving for ``NOT_SERVING_S`` | there is one | it is promoted |
 | dead or copyless | none | stays as it is: whoever of the set comes back may have everything |
 | else, or promoted just now | | each backup that is dead or copyless is taken out |
+
+An unreachable shard stays in the sets: only the controller can't reach it, as far as is known. If the new primary can't
+either, it asks for the removal by itself (rule 5).
 
 Nothing of this while the plan is held (``health.py``).
 """
@@ -62,7 +65,7 @@ def fail_over(sight: Sight, rows: Sequence[SlotRow], target: Target | None) -> d
 
 def _failed_over(sight: Sight, chooser: Chooser, slot: int, row: SlotRow) -> SlotRow:
     gone = {shard for shard in row.in_sync if shard in sight.dead or sight.copyless(slot, row, shard)}
-    if row.primary in gone or sight.stuck(slot, row):
+    if row.primary in gone | sight.unreachable or sight.stuck(slot, row):
         successor = chooser.successor(slot, row)
         if successor is not None:
             chooser.note(slot, successor)

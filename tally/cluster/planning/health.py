@@ -6,7 +6,8 @@
 | away | dead for ``REPLACED_AFTER_S``: its copies go to others; until then its place is kept |
 | fit | it answers, does not stop, and has the very copy that the row names, complete |
 | stuck | it answers, and for ``NOT_SERVING_S`` did not serve the slot that it is primary of |
-| shunned | it was stuck with that slot within the last ``SHUNNED_S``: it does not get it back so soon |
+| unreachable | its key is alive, but for ``SILENT_S`` it gave no answer, while more than half of the others did |
+| shunned | stuck or unreachable, it lost that slot within the last ``SHUNNED_S``: it does not get it back so soon |
 | copyless | it answers, and for ``COPYLESS_S`` did not have the copy that the row names |
 
 While fewer than half of the active members live, nobody is promoted or taken out for ``HOLD_S``: it is more likely that
@@ -28,6 +29,7 @@ HOLD_S: Final = 60.0
 REPLACED_AFTER_S: Final = 600.0
 COPYLESS_S: Final = 3.0  # An answer can be older than the row: by two seconds, see ``health_calls.py``.
 NOT_SERVING_S: Final = 10.0
+SILENT_S: Final = 20.0  # A shard that others reach, but the controller does not, serves on: this is not urgent.
 SHUNNED_S: Final = 600.0
 
 
@@ -79,7 +81,8 @@ class Memory:
         dead_since: Shard -> since when it is dead.
         copyless_since: (Slot, shard, incarnation) -> since when the shard answers without having that copy.
         not_serving_since: (Slot, epoch) -> since when its primary answers without serving.
-        shunned_since: (Slot, shard) -> when that primary was replaced because it did not serve.
+        silent_since: Shard -> since when its key is alive, and it is silent while most others answer.
+        shunned_since: (Slot, shard) -> when that primary was replaced because it was stuck or unreachable.
         target_for, target: Where the slots are to be, and for whom that was computed.
         epochs: Slot -> the highest epoch that a copy of it told to have stored.
     """
@@ -88,6 +91,7 @@ class Memory:
     dead_since: Mapping[str, float] = field(default_factory=dict)
     copyless_since: Mapping[tuple[int, str, str], float] = field(default_factory=dict)
     not_serving_since: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    silent_since: Mapping[str, float] = field(default_factory=dict)
     shunned_since: Mapping[tuple[int, str], float] = field(default_factory=dict)
     target_for: TargetFor | None = None
     target: Target | None = None
@@ -117,6 +121,14 @@ class Sight:
         self.min_copies = state.config.min_copies_among(len(self.active))
         self.shunned_since = {key: since for key, since in memory.shunned_since.items() if now - since < SHUNNED_S}
         self.copyless_since, self.not_serving_since = self._amiss(memory)
+        self.silent_since = {shard: memory.silent_since.get(shard, now) for shard in self._silent()}
+        self.unreachable = {shard for shard, since in self.silent_since.items() if now - since >= SILENT_S}
+
+    def _silent(self) -> list[str]:
+        """Return who is alive and silent; nobody unless most others answer: else the controller may be cut off."""
+        there = sorted(self.state.members.keys() & self.state.alive.keys())
+        silent = [shard for shard in there if not self.answers(shard)]
+        return silent if 2 * (len(there) - len(silent)) > len(there) - 1 else []
 
     def _amiss(self, memory: Memory) -> tuple[dict[tuple[int, str, str], float], dict[tuple[int, int], float]]:
         copyless: dict[tuple[int, str, str], float] = {}
@@ -144,10 +156,14 @@ class Sight:
         health = self._health.get(shard)
         return health is not None and health.stopping
 
+    def disk_full(self, shard: str) -> bool:
+        """Whether it said that its disk is too full for new copies."""
+        health = self._health.get(shard)
+        return health is not None and health.disk_full
+
     def has_room(self, shard: str) -> bool:
         """Whether it takes new copies."""
-        health = self._health.get(shard)
-        return health is not None and not health.stopping and not health.disk_full
+        return self.answers(shard) and not self.stopping(shard) and not self.disk_full(shard)
 
     def has_copy(self, slot: int, row: SlotRow, shard: str) -> bool:
         """Whether it has the very copy that the row names, complete."""
@@ -178,8 +194,12 @@ class Sight:
         since = self.not_serving_since.get((slot, row.epoch))
         return since is not None and self.now - since >= NOT_SERVING_S
 
+    def out_of_service(self, slot: int, row: SlotRow) -> bool:
+        """Whether nobody can be cloned from the primary for now; one that only begins another term is not that."""
+        return row.primary in self.dead | self.unreachable or self.stuck(slot, row)
+
     def shunned(self, slot: int, shard: str) -> bool:
-        """Whether it did not serve that slot not long ago."""
+        """Whether that slot was taken from it not long ago."""
         return (slot, shard) in self.shunned_since
 
     def _copy(self, slot: int, shard: str) -> CopyHealth | None:

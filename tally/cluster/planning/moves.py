@@ -8,9 +8,12 @@
 | the primary is not of the target, and the target's is shunned | a switch to another, so that a drain ends |
 | the primary stops | a switch to whoever is fit; all of these at once, for the shard will not wait long |
 | all of the target are in the set and live, and more are in it | one more is taken out, never the primary |
-| ``min_copies`` does not fit to the config and the members | it is set |
+| ``min_copies`` is above what config and members say | lowered to just that, however few copies are in the set |
+| ``min_copies`` is below that, and below the set | raised, as far as the set goes |
 
-A shard that has no copy to catch up from joins ``CLONES_AT_ONCE`` slots at a time, and is cloned from by as many.
+A shard that has no copy to catch up from joins ``CLONES_AT_ONCE`` slots at a time, and is cloned from by as many. Only
+wishes that can come true take these places: one whose primary is out of service is kept, for its shard may go on when
+that is back, but takes none; one for a shard with a full disk is withdrawn, for it ignores it.
 """
 
 from collections import Counter
@@ -42,8 +45,10 @@ def tidied(sight: Sight, rows: Sequence[SlotRow], target: Target) -> dict[int, S
 
 
 def _tidied(sight: Sight, row: SlotRow, wanted: frozenset[str]) -> SlotRow:
-    if row.min_copies > sight.min_copies or row.min_copies < min(sight.min_copies, len(row.in_sync)):
-        row = with_min_copies(row, min(sight.min_copies, len(row.in_sync)))
+    # Copies that are missing raise it less far, and never lower it: else the last copy of a slot would take writes.
+    floor = min(sight.min_copies, max(row.min_copies, len(row.in_sync)))
+    if floor != row.min_copies:
+        row = with_min_copies(row, floor)
     spare = sorted(set(row.in_sync) - wanted - {row.primary})
     live = {shard for shard in row.in_sync if shard not in sight.dead}
     if spare and wanted <= live and not sight.held:
@@ -84,24 +89,29 @@ class _Wishes:
 
     def consider(self, slot: int, shard: str, *, new: bool) -> None:
         """Grant a wish if it is within the limits; one that is granted already is not ``new``."""
-        row = self._rows[slot]
-        if shard not in self._sight.dead and not self._within_limits(slot, shard, row.primary, new=new):
-            return
+        sight, row = self._sight, self._rows[slot]
+        if shard not in sight.dead:
+            if new and not (sight.has_room(shard) and sight.serves(slot, row)):
+                return
+            if not self._within_limits(slot, shard, row):
+                return
         self.granted.setdefault(slot, []).append(shard)
 
-    def _within_limits(self, slot: int, shard: str, source: str, *, new: bool) -> bool:
+    def _within_limits(self, slot: int, shard: str, row: SlotRow) -> bool:
         sight = self._sight
-        if new and not (sight.has_room(shard) and sight.serves(slot, self._rows[slot])):
-            return False
         if not sight.answers(shard):
             return True  # Under way, as far as is known.
         if sight.has_old_copy(slot, shard):
             self._catch_ups[shard] += 1
             return self._catch_ups[shard] <= CATCH_UPS_AT_ONCE
-        if self._to[shard] >= CLONES_AT_ONCE or self._from[source] >= CLONES_AT_ONCE:
+        if sight.disk_full(shard):
+            return False
+        if sight.out_of_service(slot, row):
+            return True
+        if self._to[shard] >= CLONES_AT_ONCE or self._from[row.primary] >= CLONES_AT_ONCE:
             return False
         self._to[shard] += 1
-        self._from[source] += 1
+        self._from[row.primary] += 1
         return True
 
 

@@ -74,7 +74,11 @@ def next_step(
         memory = _with_target(sight, state.map, memory)
     failed_over = fail_over(sight, state.map.rows, memory.target)
     slot_map = with_rows(state.map, failed_over)
-    notes = {"slots_failed_over": len(failed_over), "held_for_too_few_alive": len(sight.dead) if sight.held else 0}
+    notes = {
+        "slots_failed_over": len(failed_over),
+        "held_for_too_few_alive": len(sight.dead) if sight.held else 0,
+        "shards_unreachable": len(sight.unreachable),
+    }
     memory = _remembered(sight, memory, state.map, failed_over)
     due: dict[int, str] = {}
     if memory.target is not None:
@@ -109,7 +113,8 @@ def _remembered(sight: Sight, memory: Memory, before: SlotMap, failed_over: Mapp
     replaced = {
         (slot, before.rows[slot].primary): sight.now
         for slot, row in failed_over.items()
-        if row.primary != before.rows[slot].primary and sight.stuck(slot, before.rows[slot])
+        if row.primary != (old := before.rows[slot]).primary
+        and (old.primary in sight.unreachable or sight.stuck(slot, old))
     }
     return replace(
         memory,
@@ -117,6 +122,7 @@ def _remembered(sight: Sight, memory: Memory, before: SlotMap, failed_over: Mapp
         dead_since=sight.dead_since,
         copyless_since=sight.copyless_since,
         not_serving_since=sight.not_serving_since,
+        silent_since=sight.silent_since,
         shunned_since={**sight.shunned_since, **replaced},
     )
 

@@ -1,12 +1,17 @@
 """The rows of the tables in ``plan.py``, ``failover.py``, ``moves.py`` and ``health.py``."""
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tally.cluster.members import Wanted
-from tally.cluster.planning.health import COPYLESS_S, HOLD_S, NOT_SERVING_S, SHUNNED_S
+from tally.cluster.planning.health import COPYLESS_S, HOLD_S, NOT_SERVING_S, SHUNNED_S, SILENT_S
 from tally.cluster.planning.moves import CLONES_AT_ONCE, SWITCHES_AT_ONCE
 from tally.cluster.planning.placement import first_map
 from tally.cluster.planning.plan import next_map, next_step
+from tally.cluster.slot_map import SlotMap
 from tally.hashing import Shape
 from tests.support.cluster_values import config, member, members, state
 from tests.unit.tally.cluster.world import World
@@ -146,6 +151,118 @@ def test_primary_that_never_serves_is_replaced_and_does_not_get_its_slots_back_s
     assert [of.map.rows[slot].primary for slot in mine] == ["s1"] * len(mine)
 
 
+def slots_of(of: World, shard: str) -> list[int]:
+    return [slot for slot, row in enumerate(of.map.rows) if row.primary == shard]
+
+
+def test_shard_that_keeps_its_lease_but_cannot_be_reached_is_replaced_once_and_stays_a_member() -> None:
+    of = world(slots=16)
+    mine = slots_of(of, "s1")
+    of.answering.discard("s1")
+    rounds(of, SILENT_S)
+    assert slots_of(of, "s1") == mine
+    plan = of.plan()
+    assert plan.notes == {"slots_failed_over": len(mine), "shards_unreachable": 1}
+    assert not slots_of(of, "s1")
+    assert all("s1" in of.map.rows[slot].in_sync for slot in mine)
+    heirs = [row.primary for row in of.map.rows]
+    for answers in (False, True):
+        of.answering |= {"s1"} if answers else set()
+        for _ in range(60):
+            of.round()
+            assert [row.primary for row in of.map.rows] == heirs
+    assert all("s1" in row.in_sync for row in of.map.rows)
+    rounds(of, SHUNNED_S)
+    of.settle()
+    assert slots_of(of, "s1") == mine
+
+
+@pytest.mark.parametrize(
+    ("shards", "silent", "replaced"),
+    [
+        (2, ("s1",), True),
+        (2, ("s0", "s1"), False),
+        (3, ("s0", "s1", "s2"), False),
+        (3, ("s1", "s2"), False),
+        (4, ("s1", "s2"), True),
+        (5, ("s1", "s2", "s3"), False),
+    ],
+)
+def test_unreachable_shard_is_replaced_only_if_more_than_half_of_the_others_answer(
+    shards: int, silent: tuple[str, ...], replaced: bool
+) -> None:
+    of = world(shards=shards, copies=shards, slots=20)
+    mine = slots_of(of, "s1")
+    of.answering -= set(silent)
+    rounds(of, 3 * SILENT_S)
+    assert slots_of(of, "s1") == ([] if replaced else mine)
+
+
+def test_silence_is_counted_from_when_most_others_answer() -> None:
+    """Who comes back to a controller that was cut off, some later than others, keeps its slots."""
+    of = world()
+    mine = slots_of(of, "s1")
+    of.answering.clear()
+    rounds(of, 3 * SILENT_S)
+    of.answering |= {"s0", "s2"}
+    rounds(of, SILENT_S)
+    assert slots_of(of, "s1") == mine
+    of.round()
+    assert not slots_of(of, "s1")
+
+
+def test_new_controller_counts_the_silence_from_its_own_first_look() -> None:
+    of = world()
+    mine = slots_of(of, "s1")
+    of.answering.discard("s1")
+    rounds(of, SILENT_S)
+    of.memory = None
+    rounds(of, SILENT_S)
+    assert slots_of(of, "s1") == mine
+    of.round()
+    assert not slots_of(of, "s1")
+
+
+def test_shard_that_answers_now_and_then_keeps_its_slots() -> None:
+    of = world()
+    mine = slots_of(of, "s1")
+    for _ in range(5):
+        of.answering.discard("s1")
+        rounds(of, SILENT_S)
+        of.answering.add("s1")
+        of.round()
+    assert slots_of(of, "s1") == mine
+
+
+def test_unreachable_shard_keeps_its_slots_while_the_plan_is_held() -> None:
+    of = world(shards=5, copies=5, slots=20)
+    mine = slots_of(of, "s1")
+    for shard in ("s2", "s3", "s4"):
+        of.kill(shard)
+    of.answering.discard("s1")
+    for _ in range(int(HOLD_S)):
+        assert of.round().held
+    assert slots_of(of, "s1") == mine
+    of.round()
+    assert not slots_of(of, "s1")
+
+
+def test_unreachable_shard_with_the_only_copy_keeps_its_row() -> None:
+    of = world(copies=1)
+    before = of.map
+    of.answering.discard("s1")
+    rounds(of, 3 * SILENT_S)
+    assert of.map == before
+
+
+def test_drain_of_an_unreachable_shard_comes_to_its_end() -> None:
+    of = world(shards=4)
+    of.drain("s1")
+    of.answering.discard("s1")
+    rounds(of, 3 * SILENT_S)
+    assert not any("s1" in row.in_sync for row in of.map.rows)
+
+
 @pytest.mark.parametrize("heir", ["s0", "s2", "s3"])
 def test_drained_shard_is_empty_soon_although_who_is_to_have_its_slots_did_not_serve_them(heir: str) -> None:
     of = world(shards=4)
@@ -231,3 +348,46 @@ def test_floor_of_the_rows_follows_the_members() -> None:
     of.members["s2"] = member(2)
     of.settle()
     assert {row.min_copies for row in of.map.rows} == {2}
+
+
+def test_floor_that_is_lowered_stays_above_the_copies_that_are_left() -> None:
+    """One of three copies is left and takes no writes; with a floor of two it takes none either."""
+    of = world(shards=4)
+    of.config = config(shape=of.config.shape, copies=3).with_copies(3, 3)
+    of.settle()
+    assert {row.min_copies for row in of.map.rows} == {3}
+    alone = [slot for slot, row in enumerate(of.map.rows) if "s1" not in row.in_sync]
+    of.kill("s2")
+    of.kill("s3")
+    of.plan()
+    assert {len(of.map.rows[slot].in_sync) for slot in alone} == {1}
+    of.config = of.config.with_copies(3, 2)
+    of.settle()
+    assert {of.map.rows[slot].min_copies for slot in alone} == {2}
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=8, max_size=8),
+    st.integers(1, 4),
+    st.integers(0, 3),
+)
+def test_floor_is_lowered_to_what_config_and_members_say_and_raised_as_far_as_the_set_goes(
+    rows: list[tuple[int, int]], configured: int, draining: int
+) -> None:
+    of = world(shards=4, copies=4)
+    of.config = of.config.with_copies(4, configured)
+    of.map = SlotMap(
+        tuple(
+            replace(row, in_sync={row.primary: row.in_sync[row.primary], **dict(sorted(row.in_sync.items())[:copies])})
+            for row, (copies, _) in zip(of.map.rows, rows, strict=True)
+        )
+    )
+    of.map = SlotMap(tuple(replace(row, min_copies=floor) for row, (_, floor) in zip(of.map.rows, rows, strict=True)))
+    for number in range(draining):
+        of.drain(f"s{number}")
+    said = of.config.min_copies_among(4 - draining)
+    before = of.map
+    of.plan()
+    for old, new in zip(before.rows, of.map.rows, strict=True):
+        assert new.min_copies >= min(old.min_copies, said)
+        assert new.min_copies == min(said, max(old.min_copies, len(old.in_sync)))

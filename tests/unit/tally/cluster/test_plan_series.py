@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tally.cluster.planning.health import REPLACED_AFTER_S, SHUNNED_S
+from tally.cluster.planning.moves import CLONES_AT_ONCE
 from tally.cluster.planning.placement import Target
 from tally.cluster.planning.plan import next_step
 from tally.cluster.planning.progress import drained, progress
@@ -16,12 +17,8 @@ from tests.support.cluster_values import config
 from tests.unit.tally.cluster.world import World
 
 SHAPE = Shape(slots=48, spreads=((0, 8),), hours_together=24)
-EVENTS = st.lists(
-    st.tuples(
-        st.sampled_from(["join", "drain", "kill", "mute", "expire", "start", "wipe", "rest"]), st.integers(0, 99)
-    ),
-    max_size=12,
-)
+KINDS = ["join", "drain", "kill", "mute", "expire", "start", "wipe", "fill", "rest"]
+EVENTS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 99)), max_size=12)
 
 
 def check_at_rest(world: World) -> None:
@@ -42,7 +39,8 @@ def check_at_rest(world: World) -> None:
 
 
 def heal(world: World) -> None:
-    """All come back, with what stands on their disks."""
+    """All come back, with what stands on their disks, and room for more."""
+    world.full.clear()
     for shard in world.members:
         world.start(shard)
 
@@ -65,10 +63,11 @@ def happen(world: World, event: str, number: int) -> None:
         # With a second disk the last copy of some slot may be gone, and then nothing brings it back.
         if event == "wipe" and whole(world):
             world.lose_disk(shard)
-    elif event == "mute" and living:
-        world.answering.discard(living[number % len(living)])
-    elif event == "expire" and living:
-        world.alive.discard(living[number % len(living)])
+    elif event in {"mute", "expire", "fill"} and living:
+        shard = living[number % len(living)]
+        world.answering -= {shard} if event == "mute" else set()
+        world.alive -= {shard} if event == "expire" else set()
+        world.full |= {shard} if event == "fill" else set()
     elif event == "start":
         heal(world)
     elif event == "rest":
@@ -186,5 +185,79 @@ def test_two_shards_that_join_at_once_get_their_shares() -> None:
     for _ in range(3):
         world.round()
     world.join("s5")
+    world.settle()
+    check_at_rest(world)
+
+
+def clones_under_way(world: World) -> list[tuple[str, str]]:
+    """Return (joiner, source) of each wish."""
+    return [(shard, world.map.rows[slot].primary) for slot, shards in world.map.joining.items() for shard in shards]
+
+
+def world_with_slow_clones_from_s0(copies: int) -> World:
+    """Return one that s3 is joining: it is getting two slots of s0, which takes long, and others are still to come."""
+    world = World(config(shape=SHAPE, copies=copies), 3)
+    world.slow = {slot for slot, row in enumerate(world.map.rows) if row.primary == "s0"}
+    world.join("s3")
+    while clones_under_way(world) != [("s3", "s0")] * CLONES_AT_ONCE:
+        world.round()
+    assert missing(world, "s3", from_="s1")
+    return world
+
+
+def missing(world: World, shard: str, *, from_: str) -> list[int]:
+    """Return the slots of one primary that a shard is to have, and has not."""
+    assert world.memory is not None
+    assert world.memory.target is not None
+    wanted = zip(world.map.rows, world.memory.target.copies, strict=True)
+    return [slot for slot, (row, of) in enumerate(wanted) if row.primary == from_ and shard in of - row.in_sync.keys()]
+
+
+def test_clones_whose_source_died_keep_no_place() -> None:
+    """With one copy nobody else has the slots of s0; s3 gets those of the others all the same."""
+    world = world_with_slow_clones_from_s0(copies=1)
+    world.kill("s0")
+    under_way = world.map.joining
+    for _ in range(100):
+        world.round()
+    assert not missing(world, "s3", from_="s1") + missing(world, "s3", from_="s2")
+    assert world.map.joining == under_way  # It may go on with them when s0 is back.
+    world.drain("s1")
+    for _ in range(100):
+        world.round()
+    assert drained(world.state(), "s1")
+    world.start("s0")
+    for _ in range(3):
+        world.round()
+        assert len(clones_under_way(world)) <= CLONES_AT_ONCE
+    world.slow.clear()
+    world.settle()
+    check_at_rest(world)
+
+
+def test_clones_stay_under_way_while_their_source_begins_another_term() -> None:
+    world = world_with_slow_clones_from_s0(copies=1)
+    world.slow = set(range(48))
+    under_way = world.map.joining
+    world.not_serving.add("s0")
+    world.round()
+    assert world.map.joining == under_way  # With others in their places, some would be withdrawn when it serves again.
+    world.not_serving.clear()
+    world.round()
+    assert world.map.joining == under_way
+
+
+def test_clones_to_a_disk_that_became_full_keep_no_place() -> None:
+    """What s2 lost it gets again from s0, although s3 was getting as many slots from there as it may."""
+    world = world_with_slow_clones_from_s0(copies=2)
+    world.slow.clear()
+    world.full.add("s3")
+    world.lose_disk("s2")
+    for _ in range(100):
+        world.round()
+    assert not missing(world, "s2", from_="s0") + missing(world, "s2", from_="s1")
+    assert missing(world, "s3", from_="s0")
+    assert not clones_under_way(world)
+    world.full.clear()
     world.settle()
     check_at_rest(world)

@@ -24,6 +24,7 @@ class World:
         self.stopping: set[str] = set()
         self.full: set[str] = set()
         self.not_serving: set[str] = set()
+        self.slow: set[int] = set()  # Slots of which no clone comes to its end.
         self.disks: dict[str, dict[int, str]] = {}  # Shard -> slot -> incarnation of its complete copy.
         self.memory: Memory | None = None
         self.forgets_every = 0  # After so many rounds another controller is elected; 0: never.
@@ -125,7 +126,9 @@ class World:
 
     def _join(self, slot: int, shard: str) -> None:
         row = self.map.rows[slot]
-        if shard not in self.answering or not self.serves(slot, row.primary):
+        if shard not in self.answering or shard in self.full or not self.serves(slot, row.primary):
+            return
+        if slot in self.slow and slot not in self.disks.get(shard, {}):
             return
         if slot in self.disks.get(shard, {}):
             self.catch_ups += 1
@@ -159,6 +162,7 @@ def check_planned(world: World, before: SlotMap, plan: Plan) -> None:
     for slot, (old, new) in enumerate(zip(before.rows, plan.map.rows, strict=True)):
         changes = int(old.primary != new.primary) + len(old.in_sync.keys() - new.in_sync.keys())
         changes += old.min_copies != new.min_copies
+        assert new.min_copies >= min(old.min_copies, world.config.min_copies_among(len(world.active)))
         assert new.epoch == old.epoch + changes
         assert new.in_sync.items() <= old.in_sync.items()  # It adds nobody, and renames nobody.
         if new.primary != old.primary:
