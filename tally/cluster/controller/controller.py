@@ -32,6 +32,7 @@ from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
 from tally.cluster.trouble import Trouble
 from tally.errors import EtcdUnavailable, NotController, TallyError, Unavailable
+from tally.tasks import until_cancelled
 
 log = structlog.get_logger()
 
@@ -118,8 +119,8 @@ class Controller:
         """Take part until cancelled; the reader must have been started."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._ask_for_health(), name="health calls")
-                group.create_task(self._work(), name="plans and requests")
+                group.create_task(until_cancelled(self._ask_for_health), name="health calls")
+                group.create_task(until_cancelled(self._work), name="plans and requests")
         finally:
             self._term = _Term()  # Who asks from now on is refused; nobody would answer.
             for call in self._waiting.take_all():
