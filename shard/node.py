@@ -48,6 +48,7 @@ from tally.cluster.state import ClusterState
 from tally.command.machine.addresses import check_free
 from tally.errors import AddressTaken, DirectoryRefused, StoreCorrupt, StoreFailed
 from tally.monitor.process import monitored
+from tally.tasks import until_cancelled
 
 log = structlog.get_logger()
 
@@ -201,12 +202,12 @@ class _Node:
         try:
             async with asyncio.TaskGroup() as group:
                 # First of all: proving the disk, and so the lease, needs it.
-                working = group.create_task(self._work(), name="engine")
+                working = group.create_task(until_cancelled(self._work), name="engine")
                 others = [
-                    group.create_task(self._reader.run(), name="reader"),
-                    group.create_task(self._asker.run(), name="asker"),
-                    group.create_task(self._watch_disk(), name="disk"),
-                    group.create_task(self._take_part(), name="member"),
+                    group.create_task(until_cancelled(self._reader.run), name="reader"),
+                    group.create_task(until_cancelled(self._asker.run), name="asker"),
+                    group.create_task(until_cancelled(self._watch_disk), name="disk"),
+                    group.create_task(until_cancelled(self._take_part), name="member"),
                 ]
                 stop.in_order = True
                 await stop.asked.wait()
@@ -238,8 +239,8 @@ class _Node:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         log.info("shard_ready", address=self._address)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._registration.run(), name="registration")
-            group.create_task(self._controller.run(), name="controller")
+            group.create_task(until_cancelled(self._registration.run), name="registration")
+            group.create_task(until_cancelled(self._controller.run), name="controller")
             # The controller may be waiting for just this shard.
             await self._calls.hint_map(self._reader.state)
 

@@ -10,6 +10,7 @@ from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.channel import peer_metadata
 from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
+from tally.tasks import is_cancelled
 
 # Well below the second that a load balancer gives a probe: one frozen shard must not make every gateway look dead.
 STATUS_TIMEOUT_S: Final = 0.5
@@ -41,10 +42,9 @@ async def serving_slots(
     except (grpc.aio.AioRpcError, grpc.aio.UsageError):
         return None
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if is_cancelled():
             raise
-        return None  # Nobody cancelled us: the channel was closed, because the shard has another address now.
+        return None  # The channel was closed, because the shard has another address now.
     return dict(zip(status.slots, status.epochs, strict=True))
 
 

@@ -30,6 +30,7 @@ from tally.cluster.etcd_words import (
 )
 from tally.cluster.state import KeyValue
 from tally.errors import ConfigError, EtcdFull, EtcdRefused, EtcdUnavailable, LeaseGone
+from tally.tasks import is_cancelled
 
 __all__ = [
     "Committed",
@@ -77,6 +78,7 @@ _STALE_TOKEN: Final = ("invalid auth token", "revision of auth store is old", "u
 _AUTH_IS_OFF: Final = "authentication is not enabled"
 _LEASE_GONE: Final = "requested lease not found"
 _NO_CONNECTION: Final = "no connection"
+_TOO_LATE: Final = "no answer in time"
 _FULL: Final = "database space exceeded"
 # Else a member that has lost the others keeps us waiting until the deadline, instead of sending us to the next one.
 _ONLY_WITH_LEADER: Final = ("hasleader", "true")
@@ -216,7 +218,7 @@ class Etcd:
                 reasons[targets[at]] = _NO_CONNECTION
                 continue
             try:
-                answer = await self._with_token(node, question)
+                answer = await self._answer(node, question)
             except grpc.aio.AioRpcError as exc:
                 if exc.code() in _REFUSALS:
                     raise _refused(exc) from exc
@@ -248,6 +250,16 @@ class Etcd:
         finally:
             await node.channel.close()
 
+    async def _answer(self, node: _Node, question: Callable[[_Node], Awaitable[T]]) -> T:
+        """Ask one endpoint; that its channel is closed meanwhile, because it was given up, is a failure of the call."""
+        try:
+            return await self._with_token(node, question)
+        except (asyncio.CancelledError, grpc.aio.UsageError) as exc:
+            if isinstance(exc, asyncio.CancelledError) and is_cancelled():
+                raise
+            nothing = grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, nothing, nothing, _TOO_LATE) from exc
+
     async def _with_token(self, node: _Node, question: Callable[[_Node], Awaitable[T]]) -> T:
         """Ask one endpoint; log in before, if need be, and again if etcd has forgotten us."""
         if self._settings.user is not None and self._token is None:
@@ -274,7 +286,11 @@ class Etcd:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await node.connected()
-        except TimeoutError:
+        except (TimeoutError, grpc.aio.UsageError):
+            return False
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
             return False
 
     def _terms(self) -> dict[str, Any]:
@@ -345,7 +361,7 @@ def _refused(exc: grpc.aio.AioRpcError) -> EtcdRefused:
 def _reason(exc: grpc.aio.AioRpcError) -> str:
     """Return what an operator needs to know of a failure."""
     if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return "no answer in time"
+        return _TOO_LATE
     if _says(exc, "failed to connect to all addresses"):
         return _NO_CONNECTION
     return exc.details() or exc.code().name

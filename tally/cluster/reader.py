@@ -30,7 +30,9 @@ _READ_ALL_S: Final = 60.0  # So often at least: revisions tell nothing of an etc
 
 
 def take_in(held: ClusterState | None, found: ClusterState, cluster: str) -> ClusterState:
-    """Return what to hold after ``found`` was read; the map that is held stays if there is none now, or an older one.
+    """Return what to hold after ``found`` was read.
+
+    The map that is held stays if there is none now, or an older one; a member that can't be read stays as it was.
 
     Raises:
         ClusterReplaced: What is fixed for the life of a cluster has changed.
@@ -42,9 +44,16 @@ def take_in(held: ClusterState | None, found: ClusterState, cluster: str) -> Clu
     differences = found.config.differences(held.config)
     if differences:
         raise ClusterReplaced(cluster, ", ".join(differences))
+    found = _with_unreadable(held, found, Keys(cluster))
     if held.map is None or (found.map is not None and not found.map.goes_back_from(held.map)):
         return found
     return replace(found, map=held.map, rolled_back=True)
+
+
+def _with_unreadable(held: ClusterState, found: ClusterState, keys: Keys) -> ClusterState:
+    """Return ``found`` with what is known of the members that can't be read now."""
+    known = {shard: member for shard, member in held.members.items() if keys.member(shard) in found.unreadable}
+    return replace(found, members=dict(sorted({**found.members, **known}.items()))) if known else found
 
 
 class ClusterReader:

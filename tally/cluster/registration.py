@@ -1,6 +1,7 @@
 """Keeps a shard registered: its member key, and under a lease the key that says that its process runs.
 
 Invariants:
+  * a member value that can't be read is written again, one that can never: what the operator wants of it stays;
   * the lease is renewed only after the disk was proved to take writes: a shard that can't write goes from the picture;
   * a process that finds the bits of a later one in its alive key ends: its directory was copied. An earlier one's are
     no sign of that: a restored etcd has the keys of its snapshot.
@@ -22,7 +23,7 @@ from tally.cluster.keys import Keys
 from tally.cluster.members import Member
 from tally.cluster.state import KeyValue
 from tally.cluster.trouble import Trouble
-from tally.errors import DirectoryCopied, EtcdUnavailable, LeaseGone, ShardTaken, TallyError
+from tally.errors import BadClusterData, DirectoryCopied, EtcdUnavailable, LeaseGone, ShardTaken, TallyError
 
 log = structlog.get_logger()
 
@@ -61,6 +62,7 @@ def check_free(shard: str, directory: str, alive: KeyValue | None, member: KeyVa
 
     Raises:
         ShardTaken: It would.
+        BadClusterData: Whose directory that one has can't be read; if it runs, it mends that itself.
     """
     if alive is None or member is None:
         return
@@ -97,6 +99,7 @@ class Registration:
         self._keys = keys
         self._shard = shard
         self._member = member
+        self._wanted = member.wanted  # What the operator wanted when that could be read last.
         self._prove_disk = prove_disk
         self._ttl_s = ttl_s
         self._bits = secrets.token_hex(8)
@@ -117,6 +120,8 @@ class Registration:
     async def register(self) -> None:
         """Take the place, from an earlier process of this shard too; waits while etcd is away.
 
+        It waits too while another process of it is alive and the member value can't be read: it is mended, or goes.
+
         Raises:
             EtcdRefused: etcd does not let us.
             ShardTaken: It runs already, from another directory.
@@ -124,7 +129,7 @@ class Registration:
         while True:
             try:
                 await self._register(first=True)
-            except (EtcdUnavailable, LeaseGone) as exc:
+            except (EtcdUnavailable, LeaseGone, BadClusterData) as exc:
                 self._trouble.met(exc)
                 await asyncio.sleep(_RETRY_S)
             else:
@@ -167,7 +172,7 @@ class Registration:
         ttl_s = await self._etcd.keep_alive(self._lease)
         found = await self._etcd.read(self._keys.alive_of(self._shard))
         step = next_step(self._shard, self._bits, self._registered, found, ttl_s)
-        if step is Step.REGISTER_AGAIN or await self._etcd.read(self._keys.member(self._shard)) is None:
+        if step is Step.REGISTER_AGAIN or not self._readable(await self._etcd.read(self._keys.member(self._shard))):
             log.warning("registration_lost", shard=self._shard, lease=self._lease)
             await self._register(first=False)
 
@@ -195,4 +200,17 @@ class Registration:
         """Return our member value, with what the operator wants of it."""
         if found is None:
             return self._member
-        return replace(self._member, wanted=Member.from_json(found.value, found.key).wanted)
+        if not self._readable(found):
+            was = found.value.decode("utf-8", "replace")
+            log.warning("member_mended", shard=self._shard, was=was, wanted=self._wanted.value)
+        return replace(self._member, wanted=self._wanted)
+
+    def _readable(self, found: KeyValue | None) -> bool:
+        """Whether our member value is there and says what the operator wants, which is noted."""
+        if found is None:
+            return False
+        try:
+            self._wanted = Member.from_json(found.value, found.key).wanted
+        except BadClusterData:
+            return False
+        return True

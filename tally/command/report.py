@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Set
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -66,7 +67,7 @@ class StatusReport:
         moves: How many copies are joining now.
         copies_at_place, copies_to_be: How many copies are where they are to be, of how many; None if that is not known.
         not_writable: Slots that take no writes, for too few copies are in sync.
-        without_live_copy: Slots of whose in-sync copies none is on a shard that is alive.
+        without_live_copy: Slots of whose in-sync copies none is on a shard that is alive and has it.
         etcd_alarms: Which stand in etcd, such as NOSPACE.
     """
 
@@ -104,7 +105,8 @@ def status_report(state: ClusterState, answers: Answers, etcd_alarms: tuple[str,
         etcd_alarms: As etcd names them.
     """
     served = _served(state, answers)
-    found, place = progress(state), placed(state)
+    gone = gone_copies(state.map, answers)
+    found, place = progress(state), placed(state, gone)
     shards = []
     for shard, one in found.shards.items():
         member, answer = state.members.get(shard), answers.get(shard)
@@ -140,7 +142,7 @@ def status_report(state: ClusterState, answers: Answers, etcd_alarms: tuple[str,
         copies_at_place=place.at_place if place else None,
         copies_to_be=place.to_be if place else None,
         not_writable=found.not_writable,
-        without_live_copy=found.without_live_copy,
+        without_live_copy=_without_live_copy(state, gone),
         etcd_alarms=etcd_alarms,
     )
 
@@ -152,6 +154,32 @@ def outdated(slot_map: SlotMap | None, answers: Answers, slots: int) -> tuple[in
         return tuple(range(slots)) if any(copy.complete for _, copy in copies) else ()
     highest = dict(sorted((slot, copy.epoch) for slot, copy in copies))  # Of each slot the last one stays.
     return ahead_of(slot_map, highest)
+
+
+def gone_copies(slot_map: SlotMap | None, answers: Answers) -> set[tuple[int, str]]:
+    """Return (slot, shard) of copies that the map names, but that their shards do not have: a directory was deleted.
+
+    Only of shards that know the very row: to others it may say something new.
+    """
+    gone = set()
+    for slot, row in enumerate(slot_map.rows if slot_map is not None else ()):
+        for shard, incarnation in row.in_sync.items():
+            answer = answers.get(shard)
+            if answer is None or answer.map_epochs[slot : slot + 1] != (row.epoch,):
+                continue
+            copy = answer.copies.get(slot)
+            if copy is None or copy.incarnation != incarnation:
+                gone.add((slot, shard))
+    return gone
+
+
+def _without_live_copy(state: ClusterState, gone: Set[tuple[int, str]]) -> tuple[int, ...]:
+    rows = state.map.rows if state.map is not None else ()
+    return tuple(
+        slot
+        for slot, row in enumerate(rows)
+        if not any(shard in state.alive and (slot, shard) not in gone for shard in row.in_sync)
+    )
 
 
 def _served(state: ClusterState, answers: Answers) -> Counter[str]:

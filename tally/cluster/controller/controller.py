@@ -20,7 +20,7 @@ import structlog
 from tally.cluster.controller.health_calls import HEALTH_S, AskHealth, HealthCalls
 from tally.cluster.controller.hints import GiveSwitches, MapHints, SwitchHints, by_primary
 from tally.cluster.controller.row_requests import Answers, WaitingCalls, outcome_of
-from tally.cluster.etcd import CreateRevision, Delete, Etcd, ModRevision, Put
+from tally.cluster.etcd import CreateRevision, Delete, Etcd, ModRevision, Put, ValueIs
 from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat
 from tally.cluster.planning.health import Memory
@@ -32,6 +32,7 @@ from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
 from tally.cluster.trouble import Trouble
 from tally.errors import EtcdUnavailable, NotController, TallyError, Unavailable
+from tally.tasks import until_cancelled
 
 log = structlog.get_logger()
 
@@ -111,15 +112,16 @@ class Controller:
     @property
     def elected(self) -> bool:
         """Whether the seat is ours, as far as this process knows."""
-        revision = self._term.seat_revision
-        return revision != 0 and self._reader.state.controller_revision == revision
+        revision, state = self._term.seat_revision, self._reader.state
+        # The name too: a restored etcd may have given the same revision to another one's seat.
+        return revision != 0 and state.controller_revision == revision and state.controller == self._seat
 
     async def run(self) -> None:
         """Take part until cancelled; the reader must have been started."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._ask_for_health(), name="health calls")
-                group.create_task(self._work(), name="plans and requests")
+                group.create_task(until_cancelled(self._ask_for_health), name="health calls")
+                group.create_task(until_cancelled(self._work), name="plans and requests")
         finally:
             self._term = _Term()  # Who asks from now on is refused; nobody would answer.
             for call in self._waiting.take_all():
@@ -302,6 +304,7 @@ class Controller:
         written = await self._etcd.commit(
             [
                 CreateRevision(self._keys.controller, self._term.seat_revision),
+                ValueIs(self._keys.controller, self._seat.to_json()),
                 ModRevision(self._keys.map, state.map_revision),
             ],
             [Put(self._keys.map, wanted.to_json())],

@@ -6,7 +6,7 @@ What the messages say is in ``node_words.py``.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import grpc
 import grpc.aio
@@ -18,6 +18,9 @@ from tally.cluster.planning.health import ShardHealth
 from tally.cluster.rows import Refusal, Request
 from tally.cluster.state import ClusterState
 from tally.errors import NotController, Unavailable, Unreachable
+from tally.tasks import is_cancelled
+
+T = TypeVar("T")
 
 STATUS_S: Final = 1.0
 SWITCH_S: Final = 1.0
@@ -38,10 +41,13 @@ class NodeCalls:
         """Ask a shard how it is; None if it does not answer within a second, or another one does in its place."""
         link = self._link(shard, address)
         try:
-            status = await link.stub.Status(
-                node_pb2.StatusRequest(), timeout=STATUS_S, metadata=peer_metadata(self._cluster, shard)
+            status = await _answer(
+                shard,
+                link.stub.Status(
+                    node_pb2.StatusRequest(), timeout=STATUS_S, metadata=peer_metadata(self._cluster, shard)
+                ),
             )
-        except grpc.aio.AioRpcError:
+        except (grpc.aio.AioRpcError, Unreachable):
             return None
         return health_of(status)
 
@@ -53,8 +59,11 @@ class NodeCalls:
         """
         link = self._link(shard, address)
         try:
-            await link.stub.SwitchSlots(
-                switches_message(switches), timeout=SWITCH_S, metadata=peer_metadata(self._cluster, shard)
+            await _answer(
+                shard,
+                link.stub.SwitchSlots(
+                    switches_message(switches), timeout=SWITCH_S, metadata=peer_metadata(self._cluster, shard)
+                ),
             )
         except grpc.aio.AioRpcError as exc:
             raise Unavailable(_no_answer(shard, exc)) from exc
@@ -87,7 +96,10 @@ class NodeCalls:
         link = self._link(shard, address)
         message = node_pb2.ChangeRowsRequest(changes=wishes, pass_on=pass_on)
         try:
-            answer = await link.stub.ChangeRows(message, timeout=CHANGE_S, metadata=peer_metadata(self._cluster, shard))
+            answer = await _answer(
+                shard,
+                link.stub.ChangeRows(message, timeout=CHANGE_S, metadata=peer_metadata(self._cluster, shard)),
+            )
         except grpc.aio.AioRpcError as exc:
             if exc.code() is grpc.StatusCode.FAILED_PRECONDITION:
                 raise NotController(shard) from exc
@@ -107,10 +119,13 @@ class NodeCalls:
     async def _hint_one(self, shard: str, address: str) -> None:
         link = self._link(shard, address)
         try:
-            await link.stub.HintMap(
-                node_pb2.HintMapRequest(), timeout=HINT_S, metadata=peer_metadata(self._cluster, shard)
+            await _answer(
+                shard,
+                link.stub.HintMap(
+                    node_pb2.HintMapRequest(), timeout=HINT_S, metadata=peer_metadata(self._cluster, shard)
+                ),
             )
-        except grpc.aio.AioRpcError:
+        except (grpc.aio.AioRpcError, Unreachable):
             return
 
     def _link(self, shard: str, address: str) -> "_Link":
@@ -156,6 +171,20 @@ async def execute_wishes(
     answers = iter(await execute(requests_in(parsed)))
     refusals = (one if isinstance(one, str) else next(answers) for one in parsed)
     return [one.reason if isinstance(one, Refusal) else one or "" for one in refusals]
+
+
+async def _answer(shard: str, call: Awaitable[T]) -> T:
+    """Return the answer to a call; its errors pass through.
+
+    Raises:
+        Unreachable: The channel was closed under it: the shard has moved, or left the cluster.
+    """
+    try:
+        return await call
+    except asyncio.CancelledError as exc:
+        if is_cancelled():
+            raise
+        raise Unreachable(f"shard {shard} does not answer: it has another address now") from exc
 
 
 def _no_answer(shard: str, error: grpc.aio.AioRpcError) -> str:

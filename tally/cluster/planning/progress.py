@@ -1,7 +1,7 @@
 """How far the cluster is from where it is to be, for status and for ``tally drain``. Pure."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -93,11 +93,15 @@ class Placed(NamedTuple):
     to_be: int
 
 
-def placed(state: ClusterState) -> Placed | None:
+def placed(state: ClusterState, gone: Set[tuple[int, str]] = frozenset()) -> Placed | None:
     """Return how many copies are at their place; None where that is not known.
 
     The controller remembers the places. They can be computed again as long as all active members are alive: of those
     that are away only the controller knows since when, and so whether it still counts on them.
+
+    Args:
+        state: What is known of the cluster.
+        gone: (slot, shard) of copies that the map names, but that their shards do not have.
 
     Cost: that of ``target_of``.
     """
@@ -105,7 +109,11 @@ def placed(state: ClusterState) -> Placed | None:
     if state.map is None or not active or not set(active) <= set(state.alive):
         return None
     copies = _target(state, active).copies
-    at_place = sum(len(wanted & row.in_sync.keys()) for wanted, row in zip(copies, state.map.rows, strict=True))
+    at_place = sum(
+        (slot, shard) not in gone
+        for slot, (wanted, row) in enumerate(zip(copies, state.map.rows, strict=True))
+        for shard in wanted & row.in_sync.keys()
+    )
     return Placed(at_place, sum(map(len, copies)))
 
 

@@ -43,11 +43,12 @@ def missing(state: ClusterState, answers: Answers, shards: int | None, without: 
     Args:
         state: As etcd has it; its map, old or not, names shards.
         answers: Of all members.
-        shards: How many have copies; None: all members.
+        shards: How many have copies; None: all members. Members that are silent may have some in any case: another one
+            that was drained, and has copies yet, must not be counted in their place.
         without: Whom the operator gives up.
     """
     found = there(answers)
-    named = set(state.members) if shards is None else set()
+    named = set(state.members) if shards is None else {shard for shard, one in answers.items() if one is None}
     named |= set(state.map.shards()) if state.map is not None else set()
     named |= {shard for answer in answers.values() if answer is not None for shard in answer.map_shards}
     parts = [_absence(shard, answers) for shard in sorted(named - without - found.keys())]

@@ -220,6 +220,24 @@ async def test_deposed_controller_can_not_write(shards: list[Shard], etcd: Watch
     assert await etcd.read(keys.map) is None
 
 
+async def test_seat_of_another_with_the_same_revision_is_not_the_own(
+    shards: list[Shard], etcd: WatchedEtcd, keys: Keys
+) -> None:
+    """A restored etcd may number another's seat as it numbered this one's."""
+    first, second = shards[:2]
+    for one in shards:
+        await one.register()
+    await first.controller._round()
+    planned_on = await first.reader.refresh()
+    assert first.controller.elected
+    await etcd.commit([], [Put(keys.controller, second.controller._seat.to_json(), second.lease)])
+    assert not await first.controller._write_map(FIRST, planned_on)
+    assert await etcd.read(keys.map) is None
+    found = await first.reader.refresh()
+    assert found.controller_revision == planned_on.controller_revision
+    assert not first.controller.elected
+
+
 async def test_map_that_changed_since_it_was_planned_on_is_not_overwritten(
     shards: list[Shard], etcd: WatchedEtcd, keys: Keys
 ) -> None:

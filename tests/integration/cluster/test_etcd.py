@@ -197,3 +197,40 @@ async def test_connection_that_is_dead_without_a_word_costs_one_time_out(server:
         assert found is not None
         assert found.value == b"one"
         await etcd.close()
+
+
+async def test_question_whose_channel_is_closed_under_it_has_no_answer(server: EtcdServer, keys: Keys) -> None:
+    """So it is when this process was frozen: another question gave the channel up, and closing it is due at once."""
+    with Proxies() as proxies:
+        way = proxies.to(lambda: server.endpoint)
+        etcd = Etcd(EtcdSettings(endpoints=(way.address,)), timeout_s=5.0)
+        lease = await etcd.grant_lease(30)
+        for question in (
+            lambda: etcd.read(keys.map),
+            lambda: etcd.keep_alive(lease),
+            lambda: etcd.commit([], [Put(keys.map, "")]),
+        ):
+            assert await etcd.read(keys.map) is None
+            way.strand()
+            asking = asyncio.create_task(question())
+            await asyncio.sleep(0.1)
+            await etcd._nodes.pop(way.address).channel.close()
+            with pytest.raises(EtcdUnavailable, match="no answer in time"):
+                await asking
+        await etcd.close()
+
+
+async def test_question_that_is_cancelled_is_not_taken_for_one_without_an_answer(
+    server: EtcdServer, keys: Keys
+) -> None:
+    with Proxies() as proxies:
+        way = proxies.to(lambda: server.endpoint)
+        etcd = Etcd(EtcdSettings(endpoints=(way.address,)), timeout_s=5.0)
+        assert await etcd.read(keys.map) is None
+        way.strand()
+        asking = asyncio.create_task(etcd.read(keys.map))
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await etcd.close()

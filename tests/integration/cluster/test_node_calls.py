@@ -10,12 +10,13 @@ import pytest
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.channel import SERVER_OPTIONS, peer_metadata
+from tally.cluster.controller import node_calls
 from tally.cluster.controller.node_calls import NodeCalls, execute_wishes
 from tally.cluster.controller.node_words import wish_of
 from tally.cluster.members import Member
 from tally.cluster.planning.health import CopyHealth, ShardHealth
 from tally.cluster.rows import Change, Refusal, Request
-from tally.errors import NotController, Unavailable
+from tally.errors import NotController, Unavailable, Unreachable
 from tests.support.cluster_values import UUID, state
 
 NAME = "0123456789abcdef" * 2
@@ -49,6 +50,7 @@ class FakeNode(node_pb2_grpc.NodeServicer):
         self, request: node_pb2.SwitchSlotsRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> node_pb2.SwitchSlotsResponse:
         await self._check(context)
+        await asyncio.sleep(self.slow_s)
         self.switches.append(request)
         return node_pb2.SwitchSlotsResponse()
 
@@ -113,6 +115,27 @@ async def test_call_that_is_under_way_when_the_shard_moves_ends_in_order(calls: 
         await asyncio.sleep(0.1)
         assert await calls.ask_health("s0", second) is not None
         assert await before is not None
+
+
+async def test_call_whose_channel_is_closed_under_it_has_no_answer(
+    calls: NodeCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen process finds its calls ended by the channel, with CancelledError: no task may end of that."""
+    monkeypatch.setattr(node_calls, "CHANGE_S", 0.2)
+    node = fake_node()
+    node.slow_s = 5.0
+    async with served(node) as address:
+        asking = asyncio.create_task(calls.ask_health("s0", address))
+        switching = asyncio.create_task(calls.give_switches(address, "s0", {1: "s1"}))
+        cancelled = asyncio.create_task(calls.ask_health("s0", address))
+        await asyncio.sleep(0.1)
+        cancelled.cancel()
+        calls._drop("s0")
+        assert await asyncio.wait_for(asking, 5) is None
+        with pytest.raises(Unreachable):
+            await switching
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
 
 
 async def test_switches_and_hints_arrive(calls: NodeCalls) -> None:

@@ -10,7 +10,7 @@ from tally.cluster.etcd import Committed, Compare, Delete, Etcd, EtcdSettings, P
 from tally.cluster.keys import Keys
 from tally.cluster.members import Member, Wanted
 from tally.cluster.registration import Registration
-from tally.errors import DirectoryCopied, EtcdUnavailable
+from tally.errors import BadClusterData, DirectoryCopied, EtcdUnavailable
 from tests.support.cluster_values import member
 from tests.support.etcd import EtcdServer
 from tests.support.waiting import running, until
@@ -143,6 +143,53 @@ async def test_new_address_is_written_and_the_wish_of_the_operator_kept(etcd: Et
     found = await etcd.read(keys.member("s1"))
     assert found is not None
     assert Member.from_json(found.value, found.key) == replace(moved, wanted=Wanted.DRAINING)
+    await place.leave()
+
+
+BROKEN = member(1).to_json().replace("active", "drained")
+
+
+async def read_member(etcd: Etcd, keys: Keys) -> Member:
+    found = await etcd.read(keys.member("s1"))
+    assert found is not None
+    return Member.from_json(found.value, found.key)
+
+
+async def test_member_that_somebody_wrote_wrongly_is_written_again_with_the_last_wish(etcd: Etcd, keys: Keys) -> None:
+    await etcd.commit([], [Put(keys.member("s1"), member(1, wanted=Wanted.DRAINING).to_json())])
+    place = registration(etcd, keys)
+    await place.register()
+    await etcd.commit([], [Put(keys.member("s1"), BROKEN)])
+
+    async def mended() -> bool:
+        try:
+            return await read_member(etcd, keys) == member(1, wanted=Wanted.DRAINING)
+        except BadClusterData:
+            return False
+
+    async with running(place.run()):
+        await until(mended)
+        await etcd.commit([], [Put(keys.member("s1"), member(1).to_json())])
+        await asyncio.sleep(1.5)  # Two renewals: what can be read is left alone.
+        assert await read_member(etcd, keys) == member(1)
+    await place.leave()
+
+
+async def test_shard_whose_member_was_written_wrongly_starts_once_no_other_process_is_alive(
+    etcd: Etcd, keys: Keys
+) -> None:
+    """Whether that one runs from another directory can't be read."""
+    before = registration(etcd, keys)
+    await before.register()
+    await etcd.commit([], [Put(keys.member("s1"), BROKEN)])
+    place = registration(etcd, keys)
+    starting = asyncio.create_task(place.register())
+    await asyncio.sleep(0.3)
+    assert await alive(etcd, keys) == before.bits
+    await before.leave()
+    await asyncio.wait_for(starting, 5)
+    assert await alive(etcd, keys) == place.bits
+    assert await read_member(etcd, keys) == member(1)
     await place.leave()
 
 

@@ -74,6 +74,10 @@ TOLD_OF_S7 = replace(answer(), map_shards=("s0", "s7"))
         (GONE, ALL, 3, NONE, ""),
         (GONE, ALL, 4, NONE, "3 of 4 shards with copies answer (s0, s1, s2)"),
         (GONE, ALL, 4, {"s3"}, ""),
+        # s2 is registered and silent; that s4, which was drained, has copies yet makes up for nothing.
+        (GONE, {"s0": answer(), "s1": answer(), "s2": None, "s4": answer()}, 3, NONE, "s2 does not answer"),
+        (GONE, {"s0": answer(), "s1": answer(), "s2": None, "s4": answer()}, 3, {"s2"}, ""),
+        (GONE, ALL | {"s4": ShardAnswer()}, 3, NONE, ""),  # A new one.
         (STATE, ALL, None, NONE, ""),
         (STATE, ALL | {"s1": None}, None, NONE, "s1 does not answer"),
         (STATE, ALL | {"s1": None}, None, {"s1"}, ""),

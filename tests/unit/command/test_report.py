@@ -232,6 +232,42 @@ def test_slots_that_are_lost_are_not_told_twice() -> None:
     assert "take no writes" not in render_table(report)
 
 
+def test_copies_that_their_shards_do_not_have_are_neither_live_nor_at_their_place() -> None:
+    """As when a data directory was deleted: the shard lives, and gets nothing back by itself."""
+    state = cluster()
+    assert state.map is not None
+    rows = state.map.rows
+
+    def having(shard: str, *, but: Mapping[int, HeldCopy | None]) -> ShardAnswer:
+        held = {slot: HeldCopy(row.in_sync[shard], epoch=1) for slot, row in enumerate(rows) if shard in row.in_sync}
+        copies = {slot: copy for slot, copy in {**held, **but}.items() if copy is not None}
+        return ShardAnswer({slot: 1 for slot in held if slot not in but}, copies, map_epochs=(1,) * 8)
+
+    answers = {shard: having(shard, but={}) for shard in state.members}
+    report = status_report(state, answers)
+    assert (report.without_live_copy, report.copies_at_place, report.copies_to_be) == ((), 8, 8)
+    answers["s1"] = having("s1", but={0: None, 3: HeldCopy("ff" * 16, epoch=1), 6: HeldCopy("", complete=False)})
+    report = status_report(state, answers)
+    assert (report.without_live_copy, report.copies_at_place) == ((0, 3, 6), 5)
+    text = render_table(report)
+    assert "5 of 8 are where they are to be (62 %)" in text
+    assert "without a live copy: slots 0,3,6" in text
+    assert status_report(state, {**answers, "s1": None}).without_live_copy == ()  # Who is silent may have all.
+    early = replace(answers["s1"], map_epochs=(0,) * 8)  # It is about to begin them.
+    assert status_report(state, {**answers, "s1": early}).without_live_copy == ()
+
+
+def test_slot_with_one_copy_left_is_not_without_one() -> None:
+    row = SlotRow(4, "s0", {"s0": "00" * 16, "s1": "01" * 16}, 2)
+    state = replace(cluster(), map=SlotMap((row,) * 8))
+    empty = ShardAnswer(map_epochs=(4,) * 8)
+    held = replace(empty, copies={slot: HeldCopy("01" * 16, epoch=4) for slot in range(8)})
+    assert status_report(state, {"s0": empty, "s1": held, "s2": empty}).without_live_copy == ()
+    report = status_report(state, {"s0": empty, "s1": empty, "s2": empty})
+    assert report.without_live_copy == tuple(range(8))
+    assert report.copies_at_place == 0
+
+
 def test_full_disks_are_told_with_what_to_do_about_them() -> None:
     """A disk that takes no events is full to those who write, though its slots are served and in sync."""
     nearly = ShardAnswer({2: 1, 5: 1}, disk_full=True)

@@ -242,6 +242,26 @@ async def test_member_that_somebody_wrote_wrongly_blinds_nobody() -> None:
     assert "s9" not in reader.state.members
 
 
+async def test_member_that_becomes_unreadable_stays_as_it_was_known_until_it_is_gone() -> None:
+    """Else a slip of the operator cut all links to a shard that runs."""
+    etcd = PlayedEtcd()
+    key = KEYS.member("s1")
+    etcd.put(key, member(1).to_json())
+    reader = await started(etcd)
+    for value in (member(1).to_json().replace("active", "drained"), "", "[]"):
+        etcd.put(key, value)
+        state = await reader.refresh()
+        assert list(state.unreadable) == [key]
+        assert state.members == {"s1": member(1)}
+        assert state.address_of("s1") == member(1).address
+    etcd.put(key, member(2).to_json())
+    assert (await reader.refresh()).members == {"s1": member(2)}
+    etcd.put(key, "")
+    await reader.refresh()
+    etcd.delete(key)
+    assert not (await reader.refresh()).members
+
+
 async def test_cluster_that_was_made_anew_under_a_running_process_is_not_taken() -> None:
     etcd = PlayedEtcd()
     reader = await started(etcd)
