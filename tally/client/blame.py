@@ -57,6 +57,8 @@ class Blame:
         doubtful = outbox.in_doubt
         if doubtful is None:
             suspect = struck = outbox.next_is_suspect
+        elif self._strikes.is_unexplained(doubtful.id, shard, now):
+            return True
         else:
             suspect = self.suspects.is_suspect(_events(doubtful))
             struck = self._strikes.of(doubtful.id) > 0
@@ -76,9 +78,9 @@ class Blame:
         last = strikes + 1 >= self.suspects.strikes_max(events)
         self._own.last_words.note(batch.id, LastWord(names, last, self.suspects.is_suspect(events)))
 
-    def left(self, batch: SubBatch[Any], shard: str, process: str | None) -> None:
+    def left(self, batch: SubBatch[Any], shard: str, process: str | None, now: float) -> None:
         """Note that a stream broke before it brought the answer; ``process``: what ran there, if that is known."""
-        self._strikes.left(batch.id, shard, process)
+        self._strikes.left(batch.id, shard, process, now)
 
     def stream_ended(self, shard: str, *, refused: bool) -> Sequence[int]:
         """Return the ids of the sub-batches that may be to blame, if it shows that nobody listens there any more."""

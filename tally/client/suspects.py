@@ -6,7 +6,8 @@ whoever is primary next, so who sends it must notice, and stop.
 Rules:
   * a sub-batch gets a strike for each process that died while it was in doubt there: its stream broke, and after that
     nobody listened at the address, or another process ran as that shard. A stream that was cut, a shard that is frozen
-    or has lost its lease, is no death;
+    or has lost its lease, is no death. Until it shows which it was, or for ``UNEXPLAINED_S``, it is not sent there
+    again: of two deaths in between only one would be seen;
   * at ``STRIKES_MAX`` it is not sent any more, and its events become suspects;
   * a suspect is sent alone. If a process dies with it once more, it is set aside: refused, and not sent, for
     ``ASIDE_S``. If it is answered, it is no suspect any more;
@@ -24,6 +25,7 @@ from tally.errors import SetAside
 from tally.event import Event, key_hash
 
 STRIKES_MAX: Final = 2
+UNEXPLAINED_S: Final = 2.0  # By then etcd has told of the process that came after it, and this process has read it.
 ASIDE_FIRST_S: Final = 15.0
 ASIDE_S: Final = 600.0
 # Set aside or not; so one that was set aside gets one try alone after it, not ``STRIKES_MAX`` in company.
@@ -41,18 +43,25 @@ class Strikes:
 
     def __init__(self) -> None:
         self._left: dict[int, dict[str, str | None]] = {}
+        self._sent_again_at: dict[tuple[int, str], float] = {}
         self._deaths: dict[int, int] = {}
 
-    def left(self, batch: int, shard: str, process: str | None) -> None:
+    def left(self, batch: int, shard: str, process: str | None, now: float) -> None:
         """Note that a stream broke before it brought the answer.
 
         Args:
             batch: The sub-batch that was to be answered.
             shard: To whom the stream went.
             process: The bits of the process that ran as that shard, if they are known.
+            now: The time.
         """
         # If it was left there before, that is not explained yet: rather a strike too few than two for one death.
         self._left.setdefault(batch, {}).setdefault(shard, process)
+        self._sent_again_at[batch, shard] = now + UNEXPLAINED_S
+
+    def is_unexplained(self, batch: int, shard: str, now: float) -> bool:
+        """Tell whether it may still show that the process died there to which it was sent last."""
+        return now < self._sent_again_at.get((batch, shard), now)
 
     def nobody_listens(self, shard: str) -> list[int]:
         """Accept that no process runs as ``shard``; return the sub-batches that it took along."""
@@ -77,6 +86,7 @@ class Strikes:
 
     def _strike(self, batch: int, shard: str) -> None:
         del self._left[batch][shard]
+        self._sent_again_at.pop((batch, shard), None)
         self._deaths[batch] = self.of(batch) + 1
 
     def of(self, batch: int) -> int:
@@ -85,7 +95,8 @@ class Strikes:
 
     def forget(self, batch: int) -> None:
         """Accept that a sub-batch is in doubt no more, or is given up."""
-        self._left.pop(batch, None)
+        for shard in self._left.pop(batch, {}):
+            self._sent_again_at.pop((batch, shard), None)
         self._deaths.pop(batch, None)
 
 

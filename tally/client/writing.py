@@ -286,7 +286,7 @@ class Writing:
             doubtful = self._outboxes[slot].in_doubt
             if doubtful is not None:
                 if not refused:
-                    self._blame.left(doubtful, shard, self._state().alive.get(shard))
+                    self._blame.left(doubtful, shard, self._state().alive.get(shard), now)
                 self._outboxes[slot].hold_off(doubtful.id, now, jitter())
         self._judge(self._blame.stream_ended(shard, refused=refused), now)
 

@@ -22,6 +22,7 @@ from tests.support.waiting import until
 STARVED_S: Final = 6.0  # Three leases.
 SPARE_FILES: Final = 4
 CONNECTIONS: Final = 100
+MANY_CONNECTIONS: Final = 4000  # Of a gateway with nothing on them: 10 KiB or more each.
 CONNECT_S: Final = 2.0
 SHARD: Final = "one shard"
 FAILS_WITHIN_S: Final = 30.0
@@ -30,7 +31,7 @@ NO_MEMORY: Final = re.compile(rb"MemoryError|Cannot allocate memory|bad_alloc|me
 
 
 @asynccontextmanager
-async def crowd(cluster: Cluster, name: str) -> AsyncIterator[None]:
+async def crowd(cluster: Cluster, name: str, connections: int = CONNECTIONS) -> AsyncIterator[None]:
     """Connect to a process again and again, and hold what connections it takes."""
     host, port = cluster.address(name).split(":")
     writers: list[asyncio.StreamWriter] = []
@@ -40,7 +41,7 @@ async def crowd(cluster: Cluster, name: str) -> AsyncIterator[None]:
             _, writer = await asyncio.open_connection(host, int(port))
         writers.append(writer)
 
-    await asyncio.gather(*(connect() for _ in range(CONNECTIONS)), return_exceptions=True)
+    await asyncio.gather(*(connect() for _ in range(connections)), return_exceptions=True)
     try:
         yield
     finally:
@@ -128,7 +129,8 @@ async def test_process_without_memory_ends_or_goes_on_and_loses_nothing(
         async with supervised(cluster) as ends:
             measurement.begins(f"no memory for {victim}")
             most = memory_of(cluster.pid(victim))
-            async with limited(cluster, victim, resource.RLIMIT_DATA, most), crowd(cluster, victim):
+            many = MANY_CONNECTIONS if victim == GATEWAY else CONNECTIONS
+            async with limited(cluster, victim, resource.RLIMIT_DATA, most), crowd(cluster, victim, many):
                 await until(failed, within_s=FAILS_WITHIN_S)
                 await asyncio.sleep(STARVED_S)
             await measurement.is_back()

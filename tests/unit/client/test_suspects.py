@@ -2,7 +2,16 @@
 
 import pytest
 
-from tally.client.suspects import ASIDE_FIRST_S, ASIDE_S, STRIKES_MAX, SUSPECT_S, Strikes, Suspects, name_of
+from tally.client.suspects import (
+    ASIDE_FIRST_S,
+    ASIDE_S,
+    STRIKES_MAX,
+    SUSPECT_S,
+    UNEXPLAINED_S,
+    Strikes,
+    Suspects,
+    name_of,
+)
 from tally.errors import SetAside
 from tally.event import Event
 from tests.support.events import HOUR, click, impression, keyed
@@ -33,17 +42,32 @@ def test_name_is_the_same_with_any_key_and_another_for_another_event() -> None:
 
 def test_process_that_is_gone_after_its_stream_broke_is_a_strike() -> None:
     strikes = Strikes()
-    strikes.left(BATCH, "s1", "bits")
-    strikes.left(OTHER, "s2", "bits")
+    strikes.left(BATCH, "s1", "bits", 0.0)
+    strikes.left(OTHER, "s2", "bits", 0.0)
     assert strikes.of(BATCH) == 0
     assert strikes.nobody_listens("s1") == [BATCH]
     assert (strikes.of(BATCH), strikes.of(OTHER)) == (1, 0)
 
 
+def test_what_may_have_died_is_left_alone_until_that_shows_or_for_a_while() -> None:
+    strikes = Strikes()
+    assert not strikes.is_unexplained(BATCH, "s1", 0.0)
+    strikes.left(BATCH, "s1", "old", 0.0)
+    assert strikes.is_unexplained(BATCH, "s1", UNEXPLAINED_S - 0.01)
+    assert not strikes.is_unexplained(BATCH, "s2", 0.0)
+    assert not strikes.is_unexplained(BATCH, "s1", UNEXPLAINED_S)
+    strikes.left(BATCH, "s1", "old", 5.0)
+    strikes.running({"s1": "new"})
+    assert not strikes.is_unexplained(BATCH, "s1", 5.0)
+    strikes.left(BATCH, "s1", "new", 6.0)
+    strikes.forget(BATCH)
+    assert not strikes.is_unexplained(BATCH, "s1", 6.0)
+
+
 def test_one_death_is_one_strike_however_often_it_is_noticed() -> None:
     strikes = Strikes()
-    strikes.left(BATCH, "s1", "old")
-    strikes.left(BATCH, "s1", "old")
+    strikes.left(BATCH, "s1", "old", 0.0)
+    strikes.left(BATCH, "s1", "old", 0.0)
     assert strikes.nobody_listens("s1") == [BATCH]
     assert strikes.nobody_listens("s1") == []
     assert strikes.running({"s1": "new"}) == []
@@ -52,7 +76,7 @@ def test_one_death_is_one_strike_however_often_it_is_noticed() -> None:
 
 def test_another_process_that_runs_as_the_shard_is_a_strike() -> None:
     strikes = Strikes()
-    strikes.left(BATCH, "s1", "old")
+    strikes.left(BATCH, "s1", "old", 0.0)
     assert strikes.running({"s1": "old"}) == []
     assert strikes.running({"s1": "new"}) == [BATCH]
     assert strikes.of(BATCH) == 1
@@ -61,28 +85,28 @@ def test_another_process_that_runs_as_the_shard_is_a_strike() -> None:
 @pytest.mark.parametrize("alive", [{}, {"s1": "same"}, {"s2": "new"}])
 def test_cut_stream_and_a_lost_lease_are_no_strike(alive: dict[str, str]) -> None:
     strikes = Strikes()
-    strikes.left(BATCH, "s1", "same")
+    strikes.left(BATCH, "s1", "same", 0.0)
     assert strikes.running(alive) == []
     assert strikes.of(BATCH) == 0
 
 
 def test_process_that_was_not_known_is_not_known_to_be_another() -> None:
     strikes = Strikes()
-    strikes.left(BATCH, "s1", None)
+    strikes.left(BATCH, "s1", None, 0.0)
     assert strikes.running({"s1": "new"}) == []
 
 
 def test_refusal_without_a_stream_before_it_is_no_strike() -> None:
     strikes = Strikes()
-    strikes.left(BATCH, "s2", "bits")
+    strikes.left(BATCH, "s2", "bits", 0.0)
     assert strikes.nobody_listens("s1") == []
     assert strikes.of(BATCH) == 0
 
 
 def test_deaths_of_two_shards_are_two_strikes_in_whichever_order_they_are_noticed() -> None:
     strikes = Strikes()
-    strikes.left(BATCH, "s1", "bits")
-    strikes.left(BATCH, "s2", "bits")
+    strikes.left(BATCH, "s1", "bits", 0.0)
+    strikes.left(BATCH, "s2", "bits", 0.0)
     assert strikes.nobody_listens("s2") == [BATCH]
     assert strikes.nobody_listens("s1") == [BATCH]
     assert strikes.of(BATCH) == 2
@@ -90,18 +114,18 @@ def test_deaths_of_two_shards_are_two_strikes_in_whichever_order_they_are_notice
 
 def test_deaths_of_two_shards_that_are_noticed_at_once_are_two_strikes_of_one_sub_batch() -> None:
     strikes = Strikes()
-    strikes.left(BATCH, "s1", "old")
-    strikes.left(BATCH, "s2", "old")
-    strikes.left(OTHER, "s2", "old")
+    strikes.left(BATCH, "s1", "old", 0.0)
+    strikes.left(BATCH, "s2", "old", 0.0)
+    strikes.left(OTHER, "s2", "old", 0.0)
     assert strikes.running({"s1": "new", "s2": "new"}) == [BATCH, OTHER]
     assert (strikes.of(BATCH), strikes.of(OTHER)) == (2, 1)
 
 
 def test_answered_sub_batch_has_no_strikes_any_more() -> None:
     strikes = Strikes()
-    strikes.left(BATCH, "s1", "bits")
+    strikes.left(BATCH, "s1", "bits", 0.0)
     strikes.nobody_listens("s1")
-    strikes.left(BATCH, "s1", "bits")
+    strikes.left(BATCH, "s1", "bits", 0.0)
     strikes.forget(BATCH)
     assert strikes.nobody_listens("s1") == []
     assert strikes.of(BATCH) == 0
