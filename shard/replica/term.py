@@ -22,6 +22,7 @@ from typing import Final
 
 from protos.tally.internal.v1 import node_pb2
 from shard.replica.follower import apply
+from shard.replica.peer import Peer, Round
 from shard.replica.words import (
     Answer,
     Ask,
@@ -54,7 +55,6 @@ ASK_AGAIN_S: Final = 0.5
 WAIT_MAX_S: Final = 3.0  # Behind an op, or for a round, that does not come to its end; a removal for silence is sooner.
 HOLD_S: Final = 1.0  # How long a planned switch may hold the queue.
 JOINER_MAX_S: Final = 6.0  # A joiner that acknowledges nothing for so long is forgotten.
-JOINER_FIRST_S: Final = 0.02  # The first pause after a joiner that has nothing yet; each is twice as long, to RESEND_S.
 BEHIND_MAX: Final = 256  # A joiner that is so many ops behind is forgotten; it calls again.
 PACE_ACKS: Final = 2  # For each new op a joiner that keeps up acknowledges so many, or under load it never got level.
 PACE_OP_S: Final = 0.2  # So long at most an op waits for that,
@@ -69,52 +69,6 @@ class Phase(Enum):
     SERVING = auto()
 
 
-class _Peer:
-    """Another copy, as the primary sees it in this term."""
-
-    __slots__ = (
-        "acked",
-        "acks",
-        "behind",
-        "call",
-        "heads",
-        "incarnation",
-        "paced_until",
-        "pause_s",
-        "refused",
-        "resend_at",
-        "round_failed_at",
-        "since",
-        "unanswered",
-    )
-
-    def __init__(self, incarnation: str, now: float) -> None:
-        self.incarnation = incarnation
-        self.acked: OpName | None = None  # In this term, and under this incarnation.
-        self.heads: Op | None = None
-        self.call = 0  # The one that is open; 0: none.
-        self.unanswered: OpName | None = None  # The op of that call.
-        self.resend_at = now
-        self.since = now  # When it was last heard of, or first called in vain.
-        self.refused = False
-        self.round_failed_at: float | None = None  # Since when it answers no Confirm.
-        # Of joiners only: the ops that it has still to acknowledge, in order, and how the queue is paced for that.
-        self.behind: deque[Op] = deque()
-        self.acks = 0  # Since the last op was built.
-        self.paced_until: float | None = None  # None until it acknowledges something.
-        self.pause_s = JOINER_FIRST_S
-
-
-class _Round:
-    """One round of Confirm (rule 12)."""
-
-    __slots__ = ("calls", "tokens")
-
-    def __init__(self, tokens: list[Token]) -> None:
-        self.tokens = tokens
-        self.calls: dict[int, str] = {}  # Call -> shard; empty when all have answered.
-
-
 class Term:
     """One primary's work in one epoch."""
 
@@ -125,15 +79,15 @@ class Term:
         self.surpassed_by: tuple[str, str] | None = None  # The member, and incarnation, that has what I lost.
         self._me = me
         self._calls = calls
-        self._members = {shard: _Peer(inc, now) for shard, inc in row.in_sync.items() if shard != me}
-        self._joiners: dict[str, _Peer] = {}
-        self._asked: dict[str, _Peer] = {}  # Joiners that are required since their add was asked for (rule 8).
+        self._members = {shard: Peer(inc, now) for shard, inc in row.in_sync.items() if shard != me}
+        self._joiners: dict[str, Peer] = {}
+        self._asked: dict[str, Peer] = {}  # Joiners that are required since their add was asked for (rule 8).
         self._clones: dict[str, tuple[int, Clone]] = {}  # To be answered between two ops.
         self._queue: deque[Token] = deque()
         self._under_way: Op | None = None
         self._built_at = now
         self._readers: list[Token] = []
-        self._round: _Round | None = None
+        self._round: Round | None = None
         self._round_at = 0.0  # Not before: the last one failed.
         self._unconfirmed_since: float | None = None  # So long some reader waits, and no round has come to its end.
         self._changes: dict[str, tuple[Change, str]] = {}  # Shard -> what is asked of the controller.
@@ -225,7 +179,7 @@ class Term:
             self._change(shard, peer)
             peer.resend_at = now + RESEND_S
 
-    def _acknowledged(self, shard: str, peer: _Peer, answer: Answer, sent: OpName | None, now: float) -> None:
+    def _acknowledged(self, shard: str, peer: Peer, answer: Answer, sent: OpName | None, now: float) -> None:
         if self.phase is not Phase.COLLECTING:
             peer.acked = sent
             if peer.behind and peer.behind[0].name == sent:
@@ -334,7 +288,7 @@ class Term:
 
     def _between_ops(self, stored: Stored, now: float, effects: Effects) -> None:
         for shard, (call, message) in self._clones.items():
-            self._joiners[shard] = peer = _Peer(message.incarnation, now)
+            self._joiners[shard] = peer = Peer(message.incarnation, now)
             peer.behind.append(stored.head)
             effects.now.append(Grant(shard, call, self.row.epoch, stored.head, message.head))
         self._clones.clear()
@@ -402,7 +356,7 @@ class Term:
             effects.later.append(Tell(tuple(self._round.tokens)))
             self._round = self._unconfirmed_since = None
         if self._round is None and self._readers and now >= self._round_at:
-            self._round = _Round(self._readers)
+            self._round = Round(self._readers)
             self._readers = []
             for shard, peer in self._required().items():
                 call = next(self._calls)
@@ -424,7 +378,7 @@ class Term:
             self._readers = []
             self._round = self._unconfirmed_since = None
 
-    def _call(self, shard: str, peer: _Peer, message: Heads | Forward, now: float, effects: Effects) -> None:
+    def _call(self, shard: str, peer: Peer, message: Heads | Forward, now: float, effects: Effects) -> None:
         if peer.call or now < peer.resend_at:
             return
         peer.call, peer.unanswered = next(self._calls), message.op.name if isinstance(message, Forward) else None
@@ -452,7 +406,7 @@ class Term:
             for shard, (change, incarnation) in self._changes.items():
                 effects.later.append(Ask(change, self.row.epoch, shard, incarnation))
 
-    def _is_silent(self, peer: _Peer, now: float) -> bool:
+    def _is_silent(self, peer: Peer, now: float) -> bool:
         waits = self._lacks(peer)
         if peer.call == 0 and now >= peer.resend_at and not waits:
             peer.since = now  # Nothing is expected of it.
@@ -461,12 +415,12 @@ class Term:
             return True  # Readers wait for it in vain; a call has taken its time already.
         return waits and now - peer.since > (REFUSED_S if peer.refused else SILENT_S)
 
-    def _lacks(self, peer: _Peer) -> bool:
+    def _lacks(self, peer: Peer) -> bool:
         if self.phase is Phase.COLLECTING:
             return peer.heads is None
         return peer.acked is None or (self._under_way is not None and peer.acked != self._under_way.name)
 
-    def _change(self, shard: str, peer: _Peer, *, silent: bool = False) -> None:
+    def _change(self, shard: str, peer: Peer, *, silent: bool = False) -> None:
         """Ask for a row without this copy; for one that is only asked for, a new term is such a row (rule 8).
 
         Args:
@@ -481,10 +435,10 @@ class Term:
             self._silent.add(shard)
         self._changes[shard] = asked
 
-    def _required(self) -> dict[str, _Peer]:
+    def _required(self) -> dict[str, Peer]:
         return {**self._members, **self._asked}
 
-    def _peer(self, shard: str) -> _Peer | None:
+    def _peer(self, shard: str) -> Peer | None:
         return self._members.get(shard) or self._asked.get(shard) or self._joiners.get(shard)
 
     def _all_have(self, name: OpName) -> bool:

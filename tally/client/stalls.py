@@ -11,7 +11,7 @@ Rules:
 Nothing here is called for an event while no slot is stalled. No clock, no I/O: time is an argument.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from tally.errors import Overloaded
@@ -35,10 +35,6 @@ class Stalls:
 
     def __bool__(self) -> bool:
         return bool(self._held)
-
-    def __iter__(self) -> Iterator[int]:
-        """Give the stalled slots."""
-        return iter(self._held)
 
     def check(self, slots: Sequence[int]) -> None:
         """Raise ``Overloaded`` if there is no room for events of these slots, one for each time that it is named."""

@@ -4,7 +4,8 @@ isort:skip_file
 The public wire of Tally: what internal services call instead of HTTP.
 
 Every shard serves it for any hour; it routes like a gateway. Errors carry a google.rpc.Status:
-INVALID_ARGUMENT with a google.rpc.BadRequest that names the field, UNAVAILABLE with a google.rpc.RetryInfo.
+INVALID_ARGUMENT with a google.rpc.BadRequest that names the field, UNAVAILABLE with a google.rpc.RetryInfo if nothing
+was counted.
 """
 
 from collections import abc as _abc
