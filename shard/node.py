@@ -148,6 +148,7 @@ class _Node:
             directory=identity.directory,
             shape=identity.shape,
             outside=self._peers,
+            process=lambda: self._registration.bits,
             mark_founded=lambda: make_identity(settings.data, replace(identity, founded=True)),
             founded=identity.founded,
             reached=self._reached,

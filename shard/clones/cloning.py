@@ -6,7 +6,7 @@ from xxhash import xxh3_128_digest
 
 from shard.counting.changes import Changes
 from shard.counting.keys import CopyRecord, generation_ranges, staging_key
-from shard.replica.words import NOTHING, OpName
+from tally.cluster.op_name import NOTHING, OpName
 from tally.errors import TallyError
 
 CHUNK_BYTES: Final = 2**20

@@ -19,7 +19,8 @@ from shard.clones.cloning import CATCH_UP_BYTES_MAX, CHUNK_BYTES, chained, head_
 from shard.counting.keys import CopyRecord, content_ranges, log_key, without_generation
 from shard.counting.op_log import LogEntry
 from shard.replica.wire import op_to_wire
-from shard.replica.words import Op, OpName
+from shard.replica.words import Op
+from tally.cluster.op_name import OpName
 
 _ENTRY_BYTES: Final = 4  # What a short key and its value add to a message.
 

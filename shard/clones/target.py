@@ -19,7 +19,8 @@ from shard.clones.cloning import CATCH_UP_BYTES_MAX, CloneBroken, Staged, chaine
 from shard.counting.changes import WRITE_ENTRIES, Changes
 from shard.counting.keys import CONTENT_KINDS, staging_key, with_generation
 from shard.replica.wire import op_from_wire
-from shard.replica.words import NOTHING, Cloned, Op, OpName
+from shard.replica.words import Cloned, Op
+from tally.cluster.op_name import NOTHING, OpName
 
 
 class CloneTarget:

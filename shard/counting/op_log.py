@@ -3,7 +3,7 @@
 import struct
 from typing import Final, NamedTuple
 
-from shard.replica.words import NOTHING, OpName
+from tally.cluster.op_name import NOTHING, OpName
 from tally.errors import StoreCorrupt
 
 _HEADER: Final = struct.Struct(">QQ16sQQ16sB")

@@ -20,9 +20,10 @@ from shard.engine.slot_copy import SlotCopy
 from shard.engine.steps import Outside, Steps, Work
 from shard.replica import words
 from shard.replica.replica import Replica
-from shard.replica.words import Effects, Op, OpName
+from shard.replica.words import Effects, Op
 from shard.storage.disk import Disk
 from shard.storage.store import Snapshot, Store
+from tally.cluster.op_name import OpName
 from tally.errors import StoreCorrupt, StoreFailed
 
 log = structlog.get_logger()

@@ -36,6 +36,7 @@ from shard.replica.words import Effects, Stored
 from shard.storage.disk import Disk
 from shard.storage.opening import founds, look_over
 from shard.storage.store import Store
+from tally.cluster.controller.node_words import name_to_wire
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.errors import StoreCorrupt, StoreFailed
 from tally.hashing import Shape
@@ -64,6 +65,7 @@ class Engine:
         directory: str,
         shape: Shape,
         outside: Outside,
+        process: Callable[[], str],
         mark_founded: Callable[[], None],
         founded: bool = False,
         op_log_bytes: int = OP_LOG_BYTES,
@@ -78,6 +80,7 @@ class Engine:
             directory: 32 hex digits of its data directory.
             shape: What is fixed for the cluster.
             outside: The other shards and the controller.
+            process: Returns what this process writes into its alive key.
             mark_founded: Notes in the directory, durably, that its founding copies were begun; called in a thread.
             founded: That was noted before: no row begins copies here any more.
             op_log_bytes: How much of the last ops is kept, for all slots together.
@@ -99,7 +102,7 @@ class Engine:
             self._copies.append(SlotCopy(slot, Replica(shard, stored, calls=calls, incarnations=names), record))
         self._work = work = Work()
         self.redundancy: Final = Redundancy(shard)
-        self._steps = steps = Steps(outside, work, self.redundancy, reached)
+        self._steps = steps = Steps(outside, work, self.redundancy, reached, process)
         self._passes = Passes(
             self._copies,
             steps,
@@ -185,7 +188,7 @@ class Engine:
                 incarnation=bytes.fromhex(replica.stored.incarnation),
                 epoch=replica.stored.epoch,
                 serving=serving,
-                opnum=replica.stored.head.name.opnum,
+                head=name_to_wire(replica.stored.head.name),
                 joining=joining,
                 clone_bytes=copy.clone_bytes,
             )

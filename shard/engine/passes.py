@@ -19,9 +19,10 @@ from shard.engine.copy_writes import changes_of, trimmed
 from shard.engine.points import Counts
 from shard.engine.slot_copy import Arrived, SlotCopy, fitting
 from shard.engine.steps import Steps, Work
-from shard.replica.words import Effects, Op, OpName
+from shard.replica.words import Effects, Op
 from shard.storage.disk import Disk
 from shard.storage.store import Store
+from tally.cluster.op_name import OpName
 from tally.cluster.slot_map import SlotMap
 from tally.hashing import Shape
 

@@ -73,7 +73,9 @@ class Steps:
         redundancy: Is told of terms that ended.
     """
 
-    def __init__(self, outside: Outside, work: Work, redundancy: Redundancy, reached: Reached) -> None:
+    def __init__(
+        self, outside: Outside, work: Work, redundancy: Redundancy, reached: Reached, process: Callable[[], str]
+    ) -> None:
         """Prepare.
 
         Args:
@@ -81,6 +83,7 @@ class Steps:
             work: The worker is woken, and told of failures, by this.
             redundancy: Adds up what a monitor is told.
             reached: Told of each step of a move.
+            process: Returns what this process writes into its alive key.
         """
         self.to_build: dict[int, None] = {}
         self.unflushed: list[tuple[SlotCopy, Effects]] = []
@@ -89,6 +92,7 @@ class Steps:
         self._outside = outside
         self._work = work
         self._reached = reached
+        self._process = process
         self._acts: dict[type, Act] = {
             words.Build: self._act_build,
             words.Commit: self._act_commit,
@@ -221,7 +225,8 @@ class Steps:
     def _act_ask(self, copy: SlotCopy, act: words.Ask) -> None:
         if act.change in _ASKED:
             self._reached(_ASKED[act.change])
-        self._outside.ask(Request(act.change, copy.slot, act.epoch, act.shard, act.incarnation))
+        process, head = self._process(), getattr(act, "head", None)
+        self._outside.ask(Request(act.change, copy.slot, act.epoch, act.shard, act.incarnation, process, head))
 
     def _act_reread_map(self, _copy: SlotCopy, _act: words.RereadMap) -> None:
         self._outside.reread_map()

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from shard.replica.follower import apply, raise_epoch
-from shard.replica.words import Clone, Cloned, Effects, Install, OpName, Rename, Send, Stored
+from shard.replica.words import Clone, Cloned, Effects, Install, Rename, Send, Stored
+from tally.cluster.op_name import OpName
 
 CALL_MAX_S: Final = 5.0  # A call without an answer; a snapshot's chunks count as answers.
 AGAIN_S: Final = 0.2

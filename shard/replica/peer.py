@@ -3,7 +3,8 @@
 from collections import deque
 from typing import Final
 
-from shard.replica.words import Op, OpName, Token
+from shard.replica.words import Op, Token
+from tally.cluster.op_name import OpName
 
 JOINER_FIRST_S: Final = 0.02  # The first pause after a joiner that has nothing yet; each is twice as long, to RESEND_S.
 

@@ -36,7 +36,6 @@ from shard.replica.words import (
     Grant,
     Heads,
     Op,
-    OpName,
     Refuse,
     Reply,
     Send,
@@ -45,6 +44,7 @@ from shard.replica.words import (
     Token,
     Verdict,
 )
+from tally.cluster.op_name import OpName
 from tally.cluster.rows import Change
 from tally.cluster.slot_map import SlotRow
 

@@ -1,8 +1,9 @@
 """The words that copies of a slot talk with, and what they ask of whoever drives them. Pure values."""
 
 from enum import Enum, auto
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+from tally.cluster.op_name import NOTHING, OpName
 from tally.cluster.rows import Change
 
 Content = Any
@@ -13,18 +14,6 @@ Token = Any
 
 Outcome = int
 """A ``node_pb2.Outcome``."""
-
-
-class OpName(NamedTuple):
-    """What an op is known by; the digest chains over all ops before it."""
-
-    epoch: int = 0
-    opnum: int = 0
-    digest: bytes = b""
-
-
-NOTHING: Final = OpName()
-"""The head of a copy that never applied an op."""
 
 
 class Op(NamedTuple):

@@ -13,11 +13,11 @@ import structlog
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from shard.clones.target import CloneTarget
 from shard.engine.calls import Calls
-from shard.replica.wire import name_to_wire
 from shard.replica.words import Clone, Message
 from shard.rpc.calls_wire import MESSAGE_BYTES, Call, answer_of, put_call
 from tally.client.channel import is_refused_connection, peer_metadata
 from tally.client.link import ShardLink
+from tally.cluster.controller.node_words import name_to_wire
 from tally.cluster.reader import ClusterReader
 from tally.cluster.rows import Request
 from tally.cluster.state import ClusterState

@@ -12,10 +12,10 @@ from protos.tally.internal.v1 import node_pb2
 from shard.clones.source import clone_parts, refusal
 from shard.engine.calls import Granted
 from shard.engine.engine import Engine
-from shard.replica.wire import name_from_wire
 from shard.replica.words import Answer, Clone
 from shard.rpc.calls_wire import Call, calls_of, next_answers
 from shard.storage.disk import ended
+from tally.cluster.controller.node_words import name_from_wire
 
 log = structlog.get_logger()
 

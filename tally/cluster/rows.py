@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import NamedTuple
 
+from tally.cluster.op_name import OpName
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.errors import TallyError
 
@@ -97,13 +98,25 @@ class Change(Enum):
 
 
 class Request(NamedTuple):
-    """A primary's wish to change its row; ``epoch`` is the one that it was primary in."""
+    """A primary's wish to change its row.
+
+    Attributes:
+        change: What is to be done.
+        slot: Of which row.
+        epoch: The one that it was primary in.
+        shard, incarnation: The copy that it is about.
+        process: Value of the primary's alive key: which of its processes asks.
+        head: The primary's own, if the request is *doubted*: a removal for silence by a process that never saw that its
+            disk has all there was. None: a request like any other.
+    """
 
     change: Change
     slot: int
     epoch: int
     shard: str
     incarnation: str
+    process: str
+    head: OpName | None = None
 
 
 @dataclass(frozen=True, slots=True)

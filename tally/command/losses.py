@@ -7,8 +7,8 @@
 | answers, and has that copy | live: refused |
 | answers, and has not that copy | lost: its directory was emptied |
 
-Who is to have the slot: the shard with the most complete older copy, else the one that is asked for, else the active
-one with the fewest copies.
+Who is to have the slot: the shard whose complete older copy has the highest head, by (epoch, opnum), else the one that
+is asked for, else the active one with the fewest copies.
 """
 
 from collections import Counter, defaultdict
@@ -123,12 +123,12 @@ class _Heirs:
         """Choose for one slot."""
         holders = tuple(sorted(row.in_sync))
         older = [
-            (copy.opnum, name in self._active, -self._kept[name], name, copy.incarnation)
+            (copy.head.order, name in self._active, -self._kept[name], name, copy.incarnation)
             for name in sorted(self._there)
             if (copy := self._answers[name].copies.get(slot)) is not None and copy.complete
         ]
         if older:
-            opnum, _, _, heir, incarnation = max(older)
+            (_, opnum), _, _, heir, incarnation = max(older)
             self._kept[heir] += 1
             return Loss(slot, holders, heir, incarnation, opnum)
         if not self._active:

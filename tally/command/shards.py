@@ -9,6 +9,8 @@ import grpc.aio
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.channel import open_channel, peer_metadata
+from tally.cluster.controller.node_words import name_from_wire
+from tally.cluster.op_name import NOTHING, OpName
 from tally.cluster.state import ClusterState
 from tally.errors import TallyError
 
@@ -34,14 +36,14 @@ class HeldCopy(NamedTuple):
 
     Attributes:
         incarnation: Its name, as hex digits like in the map; "" while it has none.
-        opnum: How many ops it has applied.
+        head: What it applied last; its number says how many ops that are.
         complete: It has all that these say; False while it is coming.
         clone_bytes: How much came so far.
         epoch: The highest that it has stored.
     """
 
     incarnation: str
-    opnum: int = 0
+    head: OpName = NOTHING
     complete: bool = True
     clone_bytes: int = 0
     epoch: int = 0
@@ -125,7 +127,7 @@ def answer_of(status: node_pb2.StatusResponse) -> ShardAnswer:
         copies={
             copy.slot: HeldCopy(
                 copy.incarnation.hex(),
-                copy.opnum,
+                name_from_wire(copy.head),
                 complete=bool(copy.incarnation),
                 clone_bytes=copy.clone_bytes,
                 epoch=copy.epoch,

@@ -11,8 +11,9 @@ from shard.clones.source import clone_parts
 from shard.clones.target import CloneTarget
 from shard.counting.changes import Changes
 from shard.counting.keys import content_ranges, generation_ranges, log_key, staging_key, without_generation
-from shard.replica.words import Cloned, OpName
+from shard.replica.words import Cloned
 from shard.storage.store import Store
+from tally.cluster.op_name import OpName
 from tests.support.clones import GENERATION, OWN, content, head_op, logged, name, record
 
 USERS = 30_000

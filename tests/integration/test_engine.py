@@ -84,6 +84,7 @@ class Bench:
             directory=DIRECTORY,
             shape=SMALL,
             outside=self,
+            process=lambda: "p0",
             mark_founded=self._note_founded,
             founded=founded,
         )
@@ -230,7 +231,7 @@ async def test_restarted_primary_asks_for_a_new_term_before_it_serves(tmp_path: 
     async with bench(tmp_path) as node:
         node.engine.take_map(a_map())
         await until(lambda: len(node.asked) >= SMALL.slots)
-        assert Request(Change.TERM, SLOT, 1, SHARD, DIRECTORY) in node.asked
+        assert Request(Change.TERM, SLOT, 1, SHARD, DIRECTORY, "p0") in node.asked
         assert await node.outcome(sub_batch(ANN, 2, click("ann"))) == NOT_READY
         assert node.engine.serving() == {}
 

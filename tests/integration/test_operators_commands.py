@@ -237,7 +237,9 @@ class StubShard:
     async def _status(self, _request: node_pb2.StatusRequest, _context: Any) -> node_pb2.StatusResponse:
         return node_pb2.StatusResponse(
             copies=[
-                node_pb2.CopyStatus(slot=slot, incarnation=bytes.fromhex(name), epoch=1, opnum=opnum)
+                node_pb2.CopyStatus(
+                    slot=slot, incarnation=bytes.fromhex(name), epoch=1, head=node_pb2.OpName(epoch=1, opnum=opnum)
+                )
                 for slot, (name, opnum) in self.copies.items()
             ]
         )

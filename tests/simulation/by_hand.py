@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 from shard.replica.replica import Replica, Role
 from shard.replica.words import (
-    NOTHING,
     Act,
     Answer,
     Apply,
@@ -17,12 +16,12 @@ from shard.replica.words import (
     Effects,
     Message,
     Op,
-    OpName,
     Reply,
     Send,
     Stored,
     Write,
 )
+from tally.cluster.op_name import NOTHING, OpName
 from tally.cluster.rows import Change
 from tally.cluster.slot_map import SlotRow
 

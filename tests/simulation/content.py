@@ -6,9 +6,10 @@ from typing import Final, NamedTuple
 from xxhash import xxh3_64_digest
 
 from protos.tally.internal.v1 import node_pb2
-from shard.replica.words import Op, OpName
+from shard.replica.words import Op
 from tally.client.counts import HourCounts
 from tally.client.outbox import SubBatch
+from tally.cluster.op_name import OpName
 from tests.simulation.ledger import Posted
 
 OK: Final = node_pb2.OUTCOME_OK

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from shard.replica.words import Apply, Install, Op, OpName, Rename, Renounce, SetEpoch, Stored, Write
+from shard.replica.words import Apply, Install, Op, Rename, Renounce, SetEpoch, Stored, Write
+from tally.cluster.op_name import OpName
 from tests.simulation.content import Content
 from tests.simulation.world import Broken, World
 

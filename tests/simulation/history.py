@@ -1,6 +1,7 @@
 """What was committed: one line of ops for each slot, from which nothing may ever be lost."""
 
-from shard.replica.words import NOTHING, Op, OpName
+from shard.replica.words import Op
+from tally.cluster.op_name import NOTHING, OpName
 from tests.simulation.world import Broken
 
 

@@ -9,9 +9,10 @@ from shard.replica.replica import Role
 from shard.replica.words import Answer, Heads, Verdict
 from tally.cluster.config import ClusterConfig
 from tally.cluster.members import Member
+from tally.cluster.op_name import OpName
 from tally.cluster.state import ClusterState
 from tally.command.recovery import decision, readiness
-from tally.command.recovery.decision import CopyHead, OpName
+from tally.command.recovery.decision import CopyHead
 from tests.simulation.world import Broken
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shard.replica.term import Phase, Term
-from shard.replica.words import Effects, OpName, Stored, Tell
+from shard.replica.words import Effects, Stored, Tell
 from tally.client.coalescer import Coalescer
+from tally.cluster.op_name import OpName
 from tally.cluster.rows import Change
 from tally.cluster.slot_map import SlotRow
 from tests.simulation import controller, gateway, planner

@@ -6,7 +6,6 @@ P is a primary, B and C are backups, J joins; X and Y are sub-batches.
 from protos.tally.internal.v1 import node_pb2
 from shard.replica.replica import Role
 from shard.replica.words import (
-    NOTHING,
     Answer,
     Apply,
     Build,
@@ -25,6 +24,7 @@ from shard.replica.words import (
     Tell,
     Verdict,
 )
+from tally.cluster.op_name import NOTHING
 from tally.cluster.rows import Change
 from tests.simulation.by_hand import ByHand, complete, op, row, talk
 from tests.simulation.content import Body, Content

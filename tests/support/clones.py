@@ -8,7 +8,8 @@ from shard.clones.target import CloneTarget
 from shard.counting.changes import Changes
 from shard.counting.keys import CopyRecord, Counts, WriterRow, cell_key, known_key, log_key, user_key, writer_key
 from shard.counting.op_log import LogEntry
-from shard.replica.words import NOTHING, Cloned, Op, OpName
+from shard.replica.words import Cloned, Op
+from tally.cluster.op_name import NOTHING, OpName
 
 GENERATION: Final = 7
 OWN: Final = 9

@@ -12,6 +12,7 @@ from tally.cluster.state import ClusterState, KeyValue
 from tally.hashing import Shape
 
 UUID = "0123456789abcdef" * 2
+PROCESS = "00" * 8  # In the alive key of every shard.
 SMALL = Shape(slots=8, spreads=((0, 4),), hours_together=24)
 
 
@@ -44,7 +45,7 @@ def state(
     return ClusterState(
         config=fixed,
         members=present,
-        alive=dict.fromkeys(present if alive is None else alive, "00" * 8),
+        alive=dict.fromkeys(present if alive is None else alive, PROCESS),
         map=first_map(fixed.shape.slots, present) if mapped else None,
         map_revision=map_revision if mapped else 0,
     )

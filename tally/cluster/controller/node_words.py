@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from protos.tally.internal.v1 import node_pb2
+from tally.cluster.op_name import OpName
 from tally.cluster.planning.health import CopyHealth, ShardHealth
 from tally.cluster.rows import Change, Request
 
@@ -21,10 +22,26 @@ _BY_NUMBER: Final[Mapping[int, Change]] = {number: change for change, number in 
 INCARNATION_BYTES: Final = 16
 
 
+def name_to_wire(name: OpName) -> node_pb2.OpName:
+    """Return what is sent for the name of an op; ``NOTHING`` is an empty message."""
+    return node_pb2.OpName(epoch=name.epoch, opnum=name.opnum, digest=name.digest)
+
+
+def name_from_wire(wire: node_pb2.OpName) -> OpName:
+    """Return what was sent; a message that was left out is ``NOTHING``."""
+    return OpName(wire.epoch, wire.opnum, wire.digest)
+
+
 def health_of(status: node_pb2.StatusResponse) -> ShardHealth:
     """Return what a shard says of itself; a copy that is not complete has no name yet, and is left out."""
     copies = {
-        copy.slot: CopyHealth(copy.incarnation.hex(), complete=True, epoch=copy.epoch, serving=copy.serving)
+        copy.slot: CopyHealth(
+            copy.incarnation.hex(),
+            complete=True,
+            epoch=copy.epoch,
+            serving=copy.serving,
+            head=name_from_wire(copy.head),
+        )
         for copy in status.copies
         if copy.incarnation
     }
@@ -39,6 +56,8 @@ def wish_of(request: Request) -> node_pb2.RowChangeWish:
         epoch=request.epoch,
         shard=request.shard,
         incarnation=bytes.fromhex(request.incarnation),
+        process=request.process,
+        head=None if request.head is None else name_to_wire(request.head),
     )
 
 
@@ -52,7 +71,8 @@ def request_of(wish: node_pb2.RowChangeWish) -> Request | str:
     # A new term is asked for by a primary, whatever copy it has.
     if len(wish.incarnation) != INCARNATION_BYTES and (change is not Change.TERM or wish.incarnation):
         return f"an incarnation has {INCARNATION_BYTES} bytes, not {len(wish.incarnation)}"
-    return Request(change, wish.slot, wish.epoch, wish.shard, wish.incarnation.hex())
+    head = name_from_wire(wish.head) if wish.HasField("head") else None
+    return Request(change, wish.slot, wish.epoch, wish.shard, wish.incarnation.hex(), wish.process, head)
 
 
 def switches_message(switches: Mapping[int, str]) -> node_pb2.SwitchSlotsRequest:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tally.cluster.members import Wanted
+from tally.cluster.op_name import NOTHING, OpName
 from tally.cluster.planning.placement import Target
 from tally.cluster.slot_map import SlotRow
 from tally.cluster.state import ClusterState
@@ -41,12 +42,14 @@ class CopyHealth(NamedTuple):
         complete: It has all that its head says.
         epoch: The highest that it has stored.
         serving: It is primary, and its term has come so far that it serves.
+        head: What it applied last; not flushed yet, perhaps.
     """
 
     incarnation: str
     complete: bool
     epoch: int
     serving: bool = False
+    head: OpName = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,19 +26,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tally.cluster.members import Wanted
+from tally.cluster.op_name import OpName
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
 from tally.command.shards import Answers
 from tally.command.slot_list import named_slots
 from tally.command.tables import table
-
-
-class OpName(NamedTuple):
-    """What an op is known by; the digest chains over all ops before it."""
-
-    epoch: int = 0
-    opnum: int = 0
-    digest: bytes = b""
 
 
 class CopyHead(NamedTuple):
@@ -119,8 +112,8 @@ def recovered(
 def _tops(copies: Mapping[str, CopyHead]) -> list[OpName]:
     """Return the highest heads, more than one only if their content differs; first what most copies have."""
     counts = Counter(head.name for head in copies.values())
-    top = max(((name.epoch, name.opnum) for name in counts), default=None)
-    tops = [name for name in counts if (name.epoch, name.opnum) == top]
+    top = max((name.order for name in counts), default=None)
+    tops = [name for name in counts if name.order == top]
     return sorted(tops, key=lambda name: (-counts[name], name.digest))
 
 

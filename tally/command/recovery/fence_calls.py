@@ -12,7 +12,8 @@ import grpc.aio
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.channel import open_channel, peer_metadata
-from tally.command.recovery.decision import CopyHead, OpName, Told
+from tally.cluster.controller.node_words import name_from_wire
+from tally.command.recovery.decision import CopyHead, Told
 from tally.errors import Unavailable
 
 SENDER: Final = "recover"
@@ -69,5 +70,4 @@ def told_by(answer: node_pb2.CopyAnswer) -> Told:
     """Return what a copy told. Pure."""
     if answer.verdict != node_pb2.VERDICT_OK:
         return Told(answer.epoch, None)
-    name = OpName(answer.head.name.epoch, answer.head.name.opnum, answer.head.name.digest)
-    return Told(answer.epoch, CopyHead(answer.incarnation.hex(), name))
+    return Told(answer.epoch, CopyHead(answer.incarnation.hex(), name_from_wire(answer.head.name)))

@@ -75,7 +75,7 @@ async def _check_still_so(state: ClusterState, fences: list[int], heads: Mapping
         for shard, head in by_shard.items():
             answer = answers.get(shard)
             copy = answer.copies.get(slot) if answer is not None else None
-            if copy is None or (copy.incarnation, copy.opnum) != (head.incarnation, head.name.opnum):
+            if copy is None or (copy.incarnation, copy.head) != (head.incarnation, head.name):
                 raise ChangedMeanwhile
 
 

@@ -147,13 +147,14 @@ async def first(shards: list[Shard], etcd: WatchedEtcd) -> AsyncIterator[Shard]:
 
 
 def term(slot: int, epoch: int = 1) -> Request:
-    return Request(Change.TERM, slot, epoch, FIRST.rows[slot].primary, "")
+    primary = FIRST.rows[slot].primary
+    return Request(Change.TERM, slot, epoch, primary, "", process=primary)
 
 
 def removal(slot: int, epoch: int = 1) -> Request:
     row = FIRST.rows[slot]
     shard = next(one for one in row.in_sync if one != row.primary)
-    return Request(Change.REMOVE, slot, epoch, shard, row.in_sync[shard])
+    return Request(Change.REMOVE, slot, epoch, shard, row.in_sync[shard], process=row.primary)
 
 
 async def map_in(etcd: Etcd, keys: Keys) -> SlotMap:
@@ -444,7 +445,8 @@ async def test_primaries_that_stop_are_told_to_hand_over_until_they_have(first: 
     address, shard, switches = first.switches[0]
     assert (address, shard, set(switches)) == (member(1).address, "s1", mine)
     requests = [
-        Request(Change.PROMOTE, slot, 1, to, FIRST.rows[slot].in_sync[to]) for slot, to in sorted(switches.items())
+        Request(Change.PROMOTE, slot, 1, to, FIRST.rows[slot].in_sync[to], process="s1")
+        for slot, to in sorted(switches.items())
     ]
     assert await first.controller.request(requests) == [None] * len(mine)
     await until(lambda: not any(row.primary == "s1" for row in first.map.rows))

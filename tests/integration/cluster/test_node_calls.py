@@ -14,13 +14,14 @@ from tally.cluster.controller import node_calls
 from tally.cluster.controller.node_calls import NodeCalls, execute_wishes
 from tally.cluster.controller.node_words import wish_of
 from tally.cluster.members import Member
+from tally.cluster.op_name import OpName
 from tally.cluster.planning.health import CopyHealth, ShardHealth
 from tally.cluster.rows import Change, Refusal, Request
 from tally.errors import NotController, Unavailable, Unreachable
 from tests.support.cluster_values import UUID, state
 
 NAME = "0123456789abcdef" * 2
-REQUEST = Request(Change.REMOVE, 3, 7, "s1", NAME)
+REQUEST = Request(Change.REMOVE, 3, 7, "s1", NAME, "p0", OpName(4, 8, b"d" * 16))
 
 
 class FakeNode(node_pb2_grpc.NodeServicer):

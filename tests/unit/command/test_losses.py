@@ -9,6 +9,7 @@ from protos.tally.internal.v1 import node_pb2
 from tally.cluster.etcd import Put
 from tally.cluster.keys import Keys
 from tally.cluster.members import Wanted
+from tally.cluster.op_name import OpName
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
 from tally.command.cluster import Refused, Seen, UnknownShard
@@ -55,8 +56,8 @@ def test_slots_that_nobody_has_go_where_the_operator_wants() -> None:
 def test_the_older_copy_with_the_most_ops_is_taken() -> None:
     has = answers(
         {
-            "s2": ShardAnswer(copies={0: HeldCopy("d2", 90), 1: HeldCopy("", 0, complete=False)}),
-            "s3": ShardAnswer(copies={0: HeldCopy("d3", 91)}),
+            "s2": ShardAnswer(copies={0: HeldCopy("d2", OpName(4, 90)), 1: HeldCopy("", complete=False)}),
+            "s3": ShardAnswer(copies={0: HeldCopy("d3", OpName(4, 91))}),
             "s4": EMPTY,
         }
     )
@@ -66,13 +67,20 @@ def test_the_older_copy_with_the_most_ops_is_taken() -> None:
     )
 
 
+def test_the_older_copy_of_the_newest_epoch_is_taken_however_many_ops_another_has() -> None:
+    """An op of a newer epoch follows what was acknowledged before; more ops of an older one were in doubt for ever."""
+    has = {**REST, "s2": ShardAnswer(copies={0: HeldCopy("d2", OpName(4, 91))})}
+    has["s3"] = ShardAnswer(copies={0: HeldCopy("d3", OpName(5, 90))})
+    assert losses(HALF, has, (0,), None) == (Loss(0, ("s0", "s1"), "s3", "d3", 90),)
+
+
 def test_a_copy_that_was_still_coming_is_not_taken() -> None:
-    has = {**REST, "s4": ShardAnswer(copies={0: HeldCopy("d4", 90, complete=False)})}
+    has = {**REST, "s4": ShardAnswer(copies={0: HeldCopy("d4", OpName(4, 90), complete=False)})}
     assert losses(HALF, has, (0,), None)[0].heir == "s3"
 
 
 def test_who_was_still_getting_a_copy_begins_no_empty_one() -> None:
-    has = {**REST, "s3": ShardAnswer(copies={0: HeldCopy("", 0, complete=False)})}
+    has = {**REST, "s3": ShardAnswer(copies={0: HeldCopy("", complete=False)})}
     assert [loss.heir for loss in losses(HALF, has, (0, 1), None)] == ["s4", "s3"]
 
 
@@ -82,7 +90,9 @@ def test_an_older_copy_that_waits_to_catch_up_is_complete() -> None:
         slots=[2],
         epochs=[5],
         copies=[
-            node_pb2.CopyStatus(slot=0, incarnation=bytes(16), opnum=9, joining=True),
+            node_pb2.CopyStatus(
+                slot=0, incarnation=bytes(16), head=node_pb2.OpName(epoch=3, opnum=9, digest=b"d" * 16), joining=True
+            ),
             node_pb2.CopyStatus(slot=1, joining=True, clone_bytes=77),
         ],
         disk_full=True,
@@ -93,7 +103,7 @@ def test_an_older_copy_that_waits_to_catch_up_is_complete() -> None:
     )
     assert answer_of(status) == ShardAnswer(
         serving={2: 5},
-        copies={0: HeldCopy("00" * 16, 9), 1: HeldCopy("", 0, complete=False, clone_bytes=77)},
+        copies={0: HeldCopy("00" * 16, OpName(3, 9, b"d" * 16)), 1: HeldCopy("", complete=False, clone_bytes=77)},
         disk_full=True,
         takes_no_events=True,
         redundancy=Redundancy(single_copy_s=1.5, copies_missing=2, clones=3, catch_ups=4, terms_refused=5),
@@ -103,12 +113,12 @@ def test_an_older_copy_that_waits_to_catch_up_is_complete() -> None:
 def test_an_older_copy_on_a_shard_that_drains_is_better_than_none() -> None:
     members = {**HALF.members, "s4": cluster_values.member(4, wanted=Wanted.DRAINING)}
     state = replace(HALF, members=members)
-    has = {**REST, "s4": ShardAnswer(copies={0: HeldCopy("d4", 90)})}
+    has = {**REST, "s4": ShardAnswer(copies={0: HeldCopy("d4", OpName(4, 90))})}
     assert [loss.heir for loss in losses(state, has, (0, 1), None)] == ["s4", "s3"]
 
 
 def test_a_slot_with_a_live_copy_is_refused() -> None:
-    has = {**REST, "s1": ShardAnswer(copies={0: HeldCopy("bb", 9), 1: HeldCopy("bb", 9)})}
+    has = {**REST, "s1": ShardAnswer(copies={0: HeldCopy("bb", OpName(4, 9)), 1: HeldCopy("bb", OpName(4, 9))})}
     with pytest.raises(Refused, match="slots 0-1 have a live copy in sync, on s1"):
         losses(cluster("s1", "s2", "s3"), {**has, "s4": None}, (0, 1, 2), None)
     with pytest.raises(Refused, match="slots 0-1 have a live copy"):  # Its lease ran out, but it is there.

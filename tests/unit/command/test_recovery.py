@@ -10,10 +10,11 @@ from protos.tally.internal.v1 import node_pb2
 from tally.cluster.identity import IDENTITY_FILE, Identity
 from tally.cluster.keys import Keys
 from tally.cluster.members import Wanted
+from tally.cluster.op_name import OpName
 from tally.cluster.rows import new_term, with_rows
 from tally.cluster.slot_map import SlotRow
 from tally.command.cluster import Refused
-from tally.command.recovery.decision import CopyHead, OpName, Told, describe_map, heirs, map_of, recovered
+from tally.command.recovery.decision import CopyHead, Told, describe_map, heirs, map_of, recovered
 from tally.command.recovery.fence_calls import told_by
 from tally.command.recovery.lost_config import lost_config, state_with
 from tally.command.recovery.readiness import LEAP, describe_shards, fences_above, known_epochs, missing, need

@@ -4,9 +4,10 @@ from collections import deque
 from typing import Final
 
 from protos.tally.internal.v1 import node_pb2
-from shard.replica.words import Answer, Confirm, Forward, Heads, Op, OpName, Verdict
+from shard.replica.words import Answer, Confirm, Forward, Heads, Op, Verdict
 from shard.rpc.calls_wire import MESSAGE_BYTES, Call, answer_of, calls_of, next_answers, put_call
 from tally.client.channel import MESSAGE_BYTES_MAX
+from tally.cluster.op_name import OpName
 
 INCARNATION: Final = "ab" * 16
 LARGEST_OP: Final = Op(OpName(3, 9, b"d" * 16), OpName(3, 8, b"c" * 16), bytes(600_000))

@@ -16,7 +16,8 @@ from shard.counting.changes import WRITE_ENTRIES
 from shard.counting.keys import generation_ranges, log_key, record_key, staging_key, with_generation, without_generation
 from shard.counting.op_log import LogEntry
 from shard.replica.wire import op_to_wire
-from shard.replica.words import NOTHING, Cloned, Op, OpName
+from shard.replica.words import Cloned, Op
+from tally.cluster.op_name import NOTHING, OpName
 from tally.errors import StoreCorrupt
 from tests.support.clones import GENERATION, OWN, Still, content, head_op, logged, name, received, record
 

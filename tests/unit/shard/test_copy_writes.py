@@ -11,7 +11,8 @@ from shard.counting.op import Counted
 from shard.counting.op_body import decode_body, encode_body
 from shard.counting.op_log import LogEntry
 from shard.engine.copy_writes import changes_of, trimmed
-from shard.replica.words import Apply, Install, Op, OpName, Rename, Renounce, SetEpoch, Write
+from shard.replica.words import Apply, Install, Op, Rename, Renounce, SetEpoch, Write
+from tally.cluster.op_name import OpName
 from tests.support.cluster_values import SMALL
 from tests.support.copies import ANN, DictCopy, sub_batch
 from tests.support.events import click, slot_of_event

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shard.counting.op_log import LogEntry
-from shard.replica.words import NOTHING, OpName
+from tally.cluster.op_name import NOTHING, OpName
 from tally.errors import StoreCorrupt
 
 u64 = st.integers(0, 2**64 - 1)

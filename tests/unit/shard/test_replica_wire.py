@@ -4,8 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.tally.internal.v1 import node_pb2
-from shard.replica.wire import name_from_wire, name_to_wire, op_from_wire, op_to_wire
-from shard.replica.words import NOTHING, Op, OpName
+from shard.replica.wire import op_from_wire, op_to_wire
+from shard.replica.words import Op
+from tally.cluster.controller.node_words import name_from_wire, name_to_wire
+from tally.cluster.op_name import NOTHING, OpName
 
 u64 = st.integers(0, 2**64 - 1)
 names = st.builds(OpName, u64, u64, st.binary(min_size=16, max_size=16)) | st.just(NOTHING)

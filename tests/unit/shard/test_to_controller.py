@@ -12,12 +12,13 @@ from tally.cluster.controller.controller import Controller
 from tally.cluster.controller.node_calls import NodeCalls
 from tally.cluster.controller.node_words import wish_of
 from tally.cluster.members import ControllerSeat
+from tally.cluster.op_name import OpName
 from tally.cluster.reader import ClusterReader
 from tally.cluster.rows import Change, Refusal, Request
 from tally.errors import NotController, Unreachable
 from tests.support.cluster_values import members, state
 
-REQUEST: Final = Request(Change.REMOVE, 1, 1, "s1", "0" * 32)
+REQUEST: Final = Request(Change.REMOVE, 1, 1, "s1", "0" * 32, "p0", OpName(4, 8, b"d" * 16))
 ALIVE = ("s1", "s2", "s3", "s4", "s5", "s6")
 
 

@@ -452,9 +452,9 @@ class CopyStatus(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     SERVING_FIELD_NUMBER: _builtins.int
-    OPNUM_FIELD_NUMBER: _builtins.int
     CLONE_BYTES_FIELD_NUMBER: _builtins.int
     JOINING_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
     slot: _builtins.int
     incarnation: _builtins.bytes
     """16 bytes, the name of the copy in the map; empty if there is none yet."""
@@ -462,11 +462,13 @@ class CopyStatus(_message.Message):
     """The highest that it has stored."""
     serving: _builtins.bool
     """It is primary and serves, in `epoch`."""
-    opnum: _builtins.int
-    """How many ops it has applied, over all epochs."""
     clone_bytes: _builtins.int
     """It is getting a copy: bytes that came so far."""
     joining: _builtins.bool
+    @_builtins.property
+    def head(self) -> Global___OpName:
+        """The op that it applied last; it may not be flushed yet."""
+
     def __init__(
         self,
         *,
@@ -474,13 +476,13 @@ class CopyStatus(_message.Message):
         incarnation: _builtins.bytes = ...,
         epoch: _builtins.int = ...,
         serving: _builtins.bool = ...,
-        opnum: _builtins.int = ...,
         clone_bytes: _builtins.int = ...,
         joining: _builtins.bool = ...,
+        head: Global___OpName | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clone_bytes", b"clone_bytes", "epoch", b"epoch", "incarnation", b"incarnation", "joining", b"joining", "opnum", b"opnum", "serving", b"serving", "slot", b"slot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clone_bytes", b"clone_bytes", "epoch", b"epoch", "head", b"head", "incarnation", b"incarnation", "joining", b"joining", "serving", b"serving", "slot", b"slot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1046,12 +1048,20 @@ class RowChangeWish(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     SHARD_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
     change: Global___RowChange.ValueType
     slot: _builtins.int
     epoch: _builtins.int
     shard: _builtins.str
     incarnation: _builtins.bytes
     """16 bytes."""
+    process: _builtins.str
+    """Value of the asking primary's alive key: the request is refused when another process has its place."""
+    @_builtins.property
+    def head(self) -> Global___OpName:
+        """Set: the request is doubted, and this is the head of the primary. The controller looks at the copy by itself."""
+
     def __init__(
         self,
         *,
@@ -1060,10 +1070,12 @@ class RowChangeWish(_message.Message):
         epoch: _builtins.int = ...,
         shard: _builtins.str = ...,
         incarnation: _builtins.bytes = ...,
+        process: _builtins.str = ...,
+        head: Global___OpName | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "epoch", b"epoch", "incarnation", b"incarnation", "shard", b"shard", "slot", b"slot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "epoch", b"epoch", "head", b"head", "incarnation", b"incarnation", "process", b"process", "shard", b"shard", "slot", b"slot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

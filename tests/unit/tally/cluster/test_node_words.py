@@ -13,10 +13,13 @@ from tally.cluster.controller.node_words import (
     switches_of,
     wish_of,
 )
+from tally.cluster.op_name import NOTHING, OpName
 from tally.cluster.planning.health import CopyHealth, ShardHealth
 from tally.cluster.rows import Change, Request
 
 NAME = "0123456789abcdef" * 2
+
+heads = st.builds(OpName, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.binary(max_size=16))
 
 
 @given(
@@ -27,6 +30,8 @@ NAME = "0123456789abcdef" * 2
         epoch=st.integers(1, 2**64 - 1),
         shard=st.text(min_size=1).filter(lambda text: text.isprintable()),
         incarnation=st.binary(min_size=16, max_size=16).map(bytes.hex),
+        process=st.text(),
+        head=st.none() | st.just(NOTHING) | heads,
     )
 )
 def test_request_comes_back_as_it_went(request: Request) -> None:
@@ -35,7 +40,7 @@ def test_request_comes_back_as_it_went(request: Request) -> None:
 
 
 def test_new_term_needs_no_copy() -> None:
-    request = Request(Change.TERM, 1, 2, "s0", "")
+    request = Request(Change.TERM, 1, 2, "s0", "", "p0")
     assert request_of(wish_of(request)) == request
 
 
@@ -64,12 +69,18 @@ def test_health_leaves_out_copies_without_a_name() -> None:
     status = node_pb2.StatusResponse(
         shard="s0",
         copies=[
-            node_pb2.CopyStatus(slot=1, incarnation=bytes.fromhex(NAME), epoch=7, serving=True),
+            node_pb2.CopyStatus(
+                slot=1,
+                incarnation=bytes.fromhex(NAME),
+                epoch=7,
+                serving=True,
+                head=node_pb2.OpName(epoch=6, opnum=9, digest=b"d" * 16),
+            ),
             node_pb2.CopyStatus(slot=2, epoch=3, joining=True),
         ],
         disk_full=True,
     )
-    copies = {1: CopyHealth(NAME, complete=True, epoch=7, serving=True)}
+    copies = {1: CopyHealth(NAME, complete=True, epoch=7, serving=True, head=OpName(6, 9, b"d" * 16))}
     assert health_of(status) == ShardHealth(copies, disk_full=True, stopping=False)
     assert health_of(node_pb2.StatusResponse(stopping=True)) == ShardHealth(stopping=True)
 

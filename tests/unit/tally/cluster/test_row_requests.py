@@ -10,10 +10,10 @@ from tally.cluster.planning.placement import first_map
 from tally.cluster.rows import Change, Request
 from tally.cluster.slot_map import SlotMap
 from tally.errors import NotController, Overloaded
-from tests.support.cluster_values import member, members, state
+from tests.support.cluster_values import PROCESS, member, members, state
 
 STATE = state(mapped=True)
-TERMS = [Request(Change.TERM, slot, 1, "s0", "") for slot in range(8)]
+TERMS = [Request(Change.TERM, slot, 1, "s0", "", PROCESS) for slot in range(8)]
 
 
 def test_without_a_map_all_are_refused() -> None:
@@ -29,7 +29,13 @@ def test_what_is_refused_needs_no_write() -> None:
 
 
 def test_answers_are_in_the_order_of_the_requests() -> None:
-    requests = [TERMS[0], Request(Change.REMOVE, 1, 1, "s1", "x"), TERMS[0], TERMS[2], TERMS[3]._replace(slot=99)]
+    requests = [
+        TERMS[0],
+        Request(Change.REMOVE, 1, 1, "s1", "x", PROCESS),
+        TERMS[0],
+        TERMS[2],
+        TERMS[3]._replace(slot=99),
+    ]
     for barred in ("", "too few"):
         found = outcome_of(STATE, requests, barred=barred)
         assert [answer is None for answer in found.answers] == [True, False, False, True, False]
@@ -43,7 +49,7 @@ def test_who_is_barred_is_neither_taken_out_nor_promoted(change: Change) -> None
     held = first_map(8, members(3), 3, 2)
     row = held.rows[0]
     shard = next(one for one in row.in_sync if one != row.primary)
-    request = Request(change, 0, 1, shard, row.in_sync[shard])
+    request = Request(change, 0, 1, shard, row.in_sync[shard], PROCESS)
     of = state(mapped=True)
     of = type(of)(of.config, of.members, of.alive, map=SlotMap(held.rows, {0: ("s9",)}), map_revision=7)
     if change is Change.ADD:
@@ -63,7 +69,9 @@ def test_floor_of_a_row_rises_to_what_the_active_members_allow() -> None:
         conf = of.config.with_copies(3, 2)
         held = SlotMap(first_map(8, members(1)).rows, {0: ("s1",)})
         found = outcome_of(
-            type(of)(conf, of.members, map=held, map_revision=1), [Request(Change.ADD, 0, 1, "s1", "a1")], barred=""
+            type(of)(conf, of.members, map=held, map_revision=1),
+            [Request(Change.ADD, 0, 1, "s1", "a1", PROCESS)],
+            barred="",
         )
         assert found.map is not None
         assert found.map.rows[0].min_copies == floor

@@ -70,18 +70,18 @@ def test_floor_of_a_row_grows_with_its_set_and_never_falls(floor: int, size: int
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [
-        (Request(Change.ADD, 0, 4, "s2", "a2"), "epoch 5"),
-        (Request(Change.ADD, 0, 6, "s2", "a2"), "epoch 5"),
-        (Request(Change.ADD, 0, 5, "s7", "a7"), "nobody wishes"),
-        (Request(Change.ADD, 1, 9, "s2", "a2"), "nobody wishes"),
-        (Request(Change.REMOVE, 0, 5, "s1", "a9"), "not in the set"),
-        (Request(Change.REMOVE, 0, 5, "s0", "a0"), "is the primary"),
-        (Request(Change.REMOVE, 1, 9, "s1", "b1"), "is the primary"),
-        (Request(Change.PROMOTE, 0, 5, "s2", "a2"), "not in the set"),
-        (Request(Change.PROMOTE, 0, 5, "s1", "a9"), "not in the set"),
-        (Request(Change.PROMOTE, 0, 5, "s0", "a0"), "is the primary"),
-        (Request(Change.TERM, 0, 4, "s0", "a0"), "epoch 5"),
-        (Request(Change.TERM, 2, 1, "s0", "a0"), "no such slot"),
+        (Request(Change.ADD, 0, 4, "s2", "a2", "p0"), "epoch 5"),
+        (Request(Change.ADD, 0, 6, "s2", "a2", "p0"), "epoch 5"),
+        (Request(Change.ADD, 0, 5, "s7", "a7", "p0"), "nobody wishes"),
+        (Request(Change.ADD, 1, 9, "s2", "a2", "p0"), "nobody wishes"),
+        (Request(Change.REMOVE, 0, 5, "s1", "a9", "p0"), "not in the set"),
+        (Request(Change.REMOVE, 0, 5, "s0", "a0", "p0"), "is the primary"),
+        (Request(Change.REMOVE, 1, 9, "s1", "b1", "p0"), "is the primary"),
+        (Request(Change.PROMOTE, 0, 5, "s2", "a2", "p0"), "not in the set"),
+        (Request(Change.PROMOTE, 0, 5, "s1", "a9", "p0"), "not in the set"),
+        (Request(Change.PROMOTE, 0, 5, "s0", "a0", "p0"), "is the primary"),
+        (Request(Change.TERM, 0, 4, "s0", "a0", "p0"), "epoch 5"),
+        (Request(Change.TERM, 2, 1, "s0", "a0", "p0"), "no such slot"),
     ],
 )
 def test_request_that_does_not_fit_is_refused_with_the_row(request_: Request, reason: str) -> None:
@@ -92,7 +92,7 @@ def test_request_that_does_not_fit_is_refused_with_the_row(request_: Request, re
 
 
 def test_wish_that_came_true_is_none_any_more() -> None:
-    after = execute(MAP, Request(Change.ADD, 0, 5, "s2", "a2"), min_copies=2)
+    after = execute(MAP, Request(Change.ADD, 0, 5, "s2", "a2", "p0"), min_copies=2)
     assert isinstance(after, SlotMap)
     assert after.joining == {0: ("s3",)}
     assert after.rows == (add(ROW, "s2", "a2", 2), MAP.rows[1])
@@ -102,9 +102,9 @@ def test_requests_of_several_slots_go_into_one_map_and_a_second_for_one_slot_is_
     after, answers = execute_all(
         MAP,
         [
-            Request(Change.PROMOTE, 0, 5, "s1", "a1"),
-            Request(Change.REMOVE, 0, 5, "s1", "a1"),
-            Request(Change.TERM, 1, 9, "s1", "b1"),
+            Request(Change.PROMOTE, 0, 5, "s1", "a1", "p0"),
+            Request(Change.REMOVE, 0, 5, "s1", "a1", "p0"),
+            Request(Change.TERM, 1, 9, "s1", "b1", "p0"),
         ],
         min_copies=2,
     )

@@ -10,7 +10,7 @@ from tally.cluster.planning.placement import first_map
 from tally.cluster.planning.plan import next_step
 from tally.cluster.planning.standstill import Standstill, epochs_told, standstill
 from tally.cluster.rows import Change, Request, new_term, with_rows
-from tests.support.cluster_values import config, members, state
+from tests.support.cluster_values import PROCESS, config, members, state
 
 STATE = state(mapped=True)
 assert STATE.map is not None
@@ -76,7 +76,7 @@ def test_first_map_is_made_only_while_no_shard_has_a_copy() -> None:
 
 @pytest.mark.parametrize("change", list(Change))
 def test_at_a_standstill_no_request_is_executed(change: Change) -> None:
-    request = Request(change, 0, 1, "s0", "")
+    request = Request(change, 0, 1, "s0", "", PROCESS)
     for of, reason in ((STATE, Standstill.NOT_PLANNED), (RECOVERING, None), (replace(STATE, rolled_back=True), None)):
         found = outcome_of(of, [request], barred="", standstill=reason)
         assert found.map is None

@@ -10,7 +10,7 @@ from tally.cluster.planning.plan import Plan, next_step
 from tally.cluster.rows import Change, Request, execute
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
-from tests.support.cluster_values import member
+from tests.support.cluster_values import PROCESS, member
 
 
 class World:
@@ -109,7 +109,7 @@ class World:
         for slot, shard in plan.switches.items():
             row = self.map.rows[slot]
             if self.serves(slot, row.primary) and shard in self.answering:
-                self._ask(Request(Change.PROMOTE, slot, row.epoch, shard, row.in_sync[shard]))
+                self._ask(Request(Change.PROMOTE, slot, row.epoch, shard, row.in_sync[shard], PROCESS))
         if not plan.held:
             self._take_out_the_silent()
         for slot, shards in list(self.map.joining.items()):
@@ -122,7 +122,9 @@ class World:
         for slot, row in enumerate(self.map.rows):
             if row.primary in self.answering and self.has_copy(slot, row.primary):
                 for shard in sorted(row.in_sync.keys() - self.answering):
-                    self._ask(Request(Change.REMOVE, slot, self.map.rows[slot].epoch, shard, row.in_sync[shard]))
+                    self._ask(
+                        Request(Change.REMOVE, slot, self.map.rows[slot].epoch, shard, row.in_sync[shard], PROCESS)
+                    )
 
     def _join(self, slot: int, shard: str) -> None:
         row = self.map.rows[slot]
@@ -136,7 +138,7 @@ class World:
             self.clones += 1
         incarnation = f"{next(self._names):032x}"
         self.disks.setdefault(shard, {})[slot] = incarnation
-        self._ask(Request(Change.ADD, slot, row.epoch, shard, incarnation))
+        self._ask(Request(Change.ADD, slot, row.epoch, shard, incarnation, PROCESS))
 
     def _ask(self, request: Request) -> None:
         result = execute(self.map, request, min_copies=self.config.min_copies_among(len(self.active)))
