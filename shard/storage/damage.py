@@ -18,12 +18,13 @@ from typing import Final
 import structlog
 
 from shard.counting.keys import RECORDS
-from shard.storage.directory import DATABASE, after_look, make_identity, sync_directory, write_durably
+from shard.storage.directory import DATABASE, after_look, make_identity
 from shard.storage.opening import look_over
 from shard.storage.store import CACHE_BYTES, Store
 from tally.cluster.identity import Identity
 from tally.cluster.slot_map import SlotMap
 from tally.errors import DataDamaged, DirectoryRefused, StoreCorrupt
+from tally.files import sync_directory, write_whole
 
 log = structlog.get_logger()
 
@@ -50,7 +51,7 @@ def note_damage(path: Path, reason: str) -> None:
         DirectoryRefused: It can't be noted.
     """
     try:
-        write_durably(path / DAMAGE_FILE, f"{reason}\n")
+        write_whole(path / DAMAGE_FILE, f"{reason}\n")
     except OSError as exc:
         raise DirectoryRefused(str(path), f"it can't be written ({exc.strerror})") from exc
 

@@ -1,6 +1,5 @@
 """Whose data a directory holds. Asked before anything in it is opened, so that a wrong one is left untouched."""
 
-import os
 import secrets
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Final
 from tally.cluster.config import ClusterConfig, differences
 from tally.cluster.identity import IDENTITY_FILE, Identity
 from tally.errors import DirectoryRefused
+from tally.files import is_draft, make_directories, write_whole
 
 DATABASE: Final = "rocksdb"
-_DRAFT: Final = f"{IDENTITY_FILE}.new"
 
 
 def read_identity(path: Path) -> Identity | None:
@@ -25,7 +24,7 @@ def read_identity(path: Path) -> Identity | None:
         if file.exists():
             return Identity.from_json(file.read_bytes(), path)
         # A start that was cut short may have left its draft.
-        others = path.exists() and any(child.name != _DRAFT for child in path.iterdir())
+        others = path.exists() and any(not is_draft(child.name, IDENTITY_FILE) for child in path.iterdir())
     except OSError as exc:
         raise DirectoryRefused(str(path), f"it can't be read ({exc.strerror})") from exc
     if others:
@@ -74,39 +73,7 @@ def make_identity(path: Path, identity: Identity) -> None:
         DirectoryRefused: It can't be made or written.
     """
     try:
-        _write_identity(path, identity)
+        make_directories(path)
+        write_whole(path / IDENTITY_FILE, identity.to_json())
     except OSError as exc:
         raise DirectoryRefused(str(path), f"it can't be written ({exc.strerror})") from exc
-
-
-def _write_identity(path: Path, identity: Identity) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    write_durably(path / IDENTITY_FILE, identity.to_json())
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Write a small file whole or not at all; durable when this returns.
-
-    Raises:
-        OSError: It can't be written; what it held before is still there.
-    """
-    draft = path.with_name(f"{path.name}.new")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make durable which files a directory has.
-
-    Raises:
-        OSError: The disk does not take it.
-    """
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

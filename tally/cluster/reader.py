@@ -9,7 +9,6 @@ No watch: a poll that finds nothing new costs a few bytes, and a lost one can't 
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from tally.cluster.keys import Keys
 from tally.cluster.state import ClusterState
 from tally.cluster.trouble import Trouble
 from tally.errors import BadClusterData, ClusterMissing, ClusterReplaced, EtcdUnavailable, TallyError
+from tally.files import make_directories, write_whole
 
 log = structlog.get_logger()
 
@@ -249,11 +249,5 @@ class ClusterReader:
 
 
 def _replace_file(file: Path, text: str) -> None:
-    """Write ``file`` so that a crash leaves the old text or the new one, whole."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")  # Several gateways may keep one file.
-    with temporary.open("w") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(file)
+    make_directories(file.parent)
+    write_whole(file, text)

@@ -108,11 +108,9 @@ def test_second_damage_takes_the_place_of_the_first(tmp_path: Path, found: Ident
     assert not (tmp_path / SET_ASIDE / "older").exists()
 
 
-def test_note_that_can_not_be_written_is_a_refusal(tmp_path: Path, found: Identity) -> None:
-    damage(tmp_path)
-    (tmp_path / f"{DAMAGE_FILE}.new").mkdir()
+def test_note_that_can_not_be_written_is_a_refusal(tmp_path: Path) -> None:
     with pytest.raises(DirectoryRefused, match="can't be written"):
-        open_data(tmp_path, found, SHARED, give_up=False)
+        note_damage(tmp_path / "gone", "a block of a table")
 
 
 def renamed(found: Identity) -> Identity:

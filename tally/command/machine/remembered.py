@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final, Self
 
 from tally.errors import DirectoryRefused
+from tally.files import is_draft, write_whole
 
 FILE_NAME: Final = "tally-up.json"
-_BEFORE_THE_FILE: Final = {"lock", "logs", "tally-up.new"}  # What a start that was cut short may leave.
+_BEFORE_THE_FILE: Final = {"lock", "logs", "tally-up.new"}  # What a start that was cut short may leave, beside drafts.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +37,12 @@ class Remembered:
         return [name for name in self.ports if not name.startswith("etcd")]
 
     def save(self, path: Path) -> None:
-        """Write it, whole or not at all."""
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        new.replace(path)
+        """Write it, whole or not at all; durable when this returns.
+
+        Raises:
+            OSError: It can't be written.
+        """
+        write_whole(path, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
@@ -86,6 +89,10 @@ def choose_ports(
     return {name: ports[name] for name in names}
 
 
+def _may_precede(name: str) -> bool:
+    return name in _BEFORE_THE_FILE or is_draft(name, FILE_NAME)
+
+
 def check_directory(data: Path) -> None:
     """Make sure that a directory is empty, not there, or that of an earlier run.
 
@@ -95,7 +102,7 @@ def check_directory(data: Path) -> None:
     try:
         if not data.exists() or (data / FILE_NAME).exists():
             return
-        others = sorted(child.name for child in data.iterdir() if child.name not in _BEFORE_THE_FILE)
+        others = sorted(child.name for child in data.iterdir() if not _may_precede(child.name))
     except OSError as exc:
         raise DirectoryRefused(str(data), f"can't look into it: {exc.strerror}") from exc
     if others:
