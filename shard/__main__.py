@@ -33,8 +33,18 @@ from tally.limits import raise_file_limit
     help="Id of the shard, the same for ever. Default: the one in --data, or a new one for an empty directory.",
 )
 @option("--data", type=click.Path(path_type=Path), default=ShardSettings.data, help="Directory of its data.")
-@option("--listen", default=ShardSettings.listen, metavar="HOST:PORT", help="Where to take gRPC.")
-@option("--advertise", metavar="HOST:PORT", help="Where the others reach it. Default: --listen.")
+@option("--listen", default=ShardSettings.listen, metavar="HOST:PORT", help="Where to take gRPC from clients.")
+@option("--advertise", metavar="HOST:PORT", help="Where clients reach it. Default: --listen.")
+@option(
+    "--peer-listen",
+    metavar="HOST:PORT",
+    help="Where to take gRPC from the cluster's own processes. Default: --listen, with 100 added to its port.",
+)
+@option(
+    "--peer-advertise",
+    metavar="HOST:PORT",
+    help="Where these reach it. Default: --peer-listen, or --advertise with 100 added to its port.",
+)
 @option("--lease-s", default=ShardSettings.lease_s, help="Seconds after the last sign of life until it counts as away.")
 @resolve_option
 @option(

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import os
 import secrets
 import shutil
@@ -10,13 +9,10 @@ import time
 from dataclasses import replace
 from typing import Final
 
-import grpc.aio
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health, health_pb2
 
-from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
-from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
+from protos.tally.v1 import analytics_pb2
 from shard.engine.engine import Engine
 from shard.engine.points import Point, counts_all, crash_at, crash_on_user, goes_on
 from shard.figures import Figures, ShardCollector
@@ -24,8 +20,9 @@ from shard.rpc.analytics import AnalyticsService
 from shard.rpc.asking import Asker
 from shard.rpc.exchange import NodeService
 from shard.rpc.peers import Peers
+from shard.rpc.servers import listen, peer_server, public_server
 from shard.rpc.to_controller import ToController
-from shard.settings import ShardSettings
+from shard.settings import LISTEN, PEER_LISTEN, ShardSettings
 from shard.storage.damage import note_damage, open_data
 from shard.storage.directory import check_identity, make_identity, read_identity
 from shard.storage.disk import DISK_MAX_S
@@ -33,7 +30,6 @@ from shard.storage.room import Room
 from shard.storage.store import Store
 from tally.address import Address
 from tally.client.blame import Own
-from tally.client.channel import SERVER_OPTIONS
 from tally.client.client import RoutedClient
 from tally.client.last_words import LastWords
 from tally.cluster.config import ClusterConfig
@@ -45,8 +41,7 @@ from tally.cluster.members import ControllerSeat, Member, Wanted
 from tally.cluster.reader import ClusterReader
 from tally.cluster.registration import Registration
 from tally.cluster.state import ClusterState
-from tally.command.machine.addresses import check_free
-from tally.errors import AddressTaken, DirectoryRefused, StoreCorrupt, StoreFailed
+from tally.errors import DirectoryRefused, StoreCorrupt, StoreFailed
 from tally.monitor.process import monitored
 from tally.tasks import until_cancelled
 
@@ -124,7 +119,7 @@ class _Node:
         self._data = settings.data
         self._reached = goes_on if settings.crash_at is None else crash_at(settings.crash_at)
         self._address = settings.address
-        self._listen = settings.listen
+        self._peer_address = settings.peer_address
         self._shard = shard
         self._reader = reader
         self._client = RoutedClient(reader, own=Own(shard, LastWords(settings.data / LAST_WORDS)))
@@ -133,7 +128,7 @@ class _Node:
             etcd,
             keys,
             reader,
-            seat=ControllerSeat(shard, self._address),
+            seat=ControllerSeat(shard, settings.peer_address),
             lease=lambda: self._registration.lease,
             hint=self._hint_map,
             ask_health=self._calls.ask_health,
@@ -158,30 +153,17 @@ class _Node:
             etcd,
             keys,
             shard=shard,
-            member=Member(self._address, identity.directory),
+            member=Member(settings.address, settings.peer_address, identity.directory),
             prove_disk=lambda: self._engine.prove_disk(settings.lease_s / 2),
             ttl_s=settings.lease_s,
         )
         self._room = Room(settings.data)
         self._service = NodeService(self._engine, reader, self._to_controller, shard)
         self._health = health.aio.HealthServicer()
-        self._server = self._grpc_server()
-
-    def _grpc_server(self) -> grpc.aio.Server:
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        node_pb2_grpc.add_NodeServicer_to_server(self._service, server)
-        analytics_pb2_grpc.add_AnalyticsServicer_to_server(AnalyticsService(self._client), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = [file.DESCRIPTOR.services_by_name for file in (analytics_pb2, node_pb2, health_pb2)]
-        services = [service.full_name for by_name in names for service in by_name.values()]
-        reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], server)
-        try:
-            server.add_insecure_port(self._listen)
-        except RuntimeError as exc:
-            option = "--listen (TALLY_LISTEN)"
-            check_free(option, Address.parse(option, self._listen))  # gRPC does not say why.
-            raise AddressTaken(option, self._listen, errno.EADDRINUSE) from exc  # It was until now.
-        return server
+        self._public_server = public_server(AnalyticsService(self._client), self._health)
+        self._peer_server = peer_server(self._service)
+        listen(self._public_server, Address.parse(LISTEN, settings.listen), LISTEN)
+        listen(self._peer_server, settings.peers, PEER_LISTEN)
 
     def figures(self) -> Figures:
         """Return what a monitor is told."""
@@ -199,7 +181,8 @@ class _Node:
         self._reader.on_change(self._take_map)
         self._take_map(self._reader.state)
         await self._client.start()
-        await self._server.start()
+        await self._peer_server.start()
+        await self._public_server.start()
         try:
             async with asyncio.TaskGroup() as group:
                 # First of all: proving the disk, and so the lease, needs it.
@@ -230,7 +213,7 @@ class _Node:
         """Take no more calls; safe to repeat."""
         await self._health.enter_graceful_shutdown()
         await self._registration.leave()
-        await self._server.stop(STOP_S)
+        await asyncio.gather(self._public_server.stop(STOP_S), self._peer_server.stop(STOP_S))
 
     async def _take_part(self) -> None:
         """Be a member, and a candidate for controller."""
@@ -238,7 +221,7 @@ class _Node:
         # "Registered", not "all slots serve": else an ordered start would wait for itself.
         for name in ("", analytics_pb2.DESCRIPTOR.services_by_name["Analytics"].full_name):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        log.info("shard_ready", address=self._address)
+        log.info("shard_ready", address=self._address, peer_address=self._peer_address)
         async with asyncio.TaskGroup() as group:
             group.create_task(until_cancelled(self._registration.run), name="registration")
             group.create_task(until_cancelled(self._controller.run), name="controller")

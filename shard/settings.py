@@ -3,14 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from shard.engine.points import Point
-from tally.address import Address
+from tally.address import PEER_PORT_OFFSET, Address
 from tally.cluster.etcd import EtcdSettings
 from tally.cluster.keys import Keys, check_name
 from tally.cluster.resolve import parse_resolve
 from tally.errors import ConfigError
 from tally.monitor import door
+
+LISTEN: Final = "--listen (TALLY_LISTEN)"
+ADVERTISE: Final = "--advertise (TALLY_ADVERTISE)"
+PEER_LISTEN: Final = "--peer-listen (TALLY_PEER_LISTEN)"
+PEER_ADVERTISE: Final = "--peer-advertise (TALLY_PEER_ADVERTISE)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +28,10 @@ class ShardSettings:
         keys: Of the cluster to belong to.
         shard: The shard's id; None to go by the data directory, or to draw one for a new directory.
         data: The data directory; made if it is not there.
-        listen: ``host:port`` to listen on.
-        advertise: ``host:port`` where the others reach it; None if that is ``listen``.
+        listen: ``host:port`` of the public service.
+        advertise: ``host:port`` where its clients reach it; None if that is ``listen``.
+        peer_listen: ``host:port`` of the internal service; None: that of ``listen``, 100 ports above.
+        peer_advertise: ``host:port`` where the other processes of the cluster reach it; None: see ``peer_address``.
         lease_s: How long it counts as alive after its last sign of life.
         resolve: Where this process reaches other shards, if not where etcd says: ``id=host:port,...``.
         cache_mib: Memory for what was read from the database; as much and half more for what is to be written to it.
@@ -39,6 +47,8 @@ class ShardSettings:
     data: Path = Path("data/shard")
     listen: str = "127.0.0.1:9101"
     advertise: str | None = None
+    peer_listen: str | None = None
+    peer_advertise: str | None = None
     lease_s: int = 10
     cache_mib: int = 64
     resolve: str = ""
@@ -50,13 +60,14 @@ class ShardSettings:
     def __post_init__(self) -> None:
         if self.shard is not None:
             check_name("--id (TALLY_ID)", self.shard)
-        listen = Address.parse("--listen (TALLY_LISTEN)", self.listen)
+        listen = Address.parse(LISTEN, self.listen)
         if self.advertise is not None:
-            Address.parse("--advertise (TALLY_ADVERTISE)", self.advertise)
+            Address.parse(ADVERTISE, self.advertise)
         elif listen.is_everywhere:
-            raise ConfigError(
-                "--advertise (TALLY_ADVERTISE)", None, f"host:port that others reach, when listening on {self.listen}"
-            )
+            raise ConfigError(ADVERTISE, None, f"host:port that others reach, when listening on {self.listen}")
+        if self.peers == listen:
+            raise ConfigError(PEER_LISTEN, self.peer_listen, "another address than that of --listen")
+        _ = self.peer_address  # It complains, if need be.
         if not 2 <= self.lease_s <= 300:
             raise ConfigError("--lease-s (TALLY_LEASE_S)", self.lease_s, "2..300")
         if not 4 <= self.cache_mib <= 65_536:
@@ -72,10 +83,43 @@ class ShardSettings:
 
     @property
     def address(self) -> str:
-        """``host:port`` where the others reach this shard."""
+        """``host:port`` where clients reach the public service of this shard."""
         return self.advertise or self.listen
+
+    @property
+    def peers(self) -> Address:
+        """Where the internal service listens.
+
+        Raises:
+            ConfigError: It is not said, and there is no port that far above the public one.
+        """
+        if self.peer_listen is not None:
+            return Address.parse(PEER_LISTEN, self.peer_listen)
+        return _of_peers(PEER_LISTEN, Address.parse(LISTEN, self.listen))
+
+    @property
+    def peer_address(self) -> str:
+        """``host:port`` where the other processes of the cluster reach the internal service.
+
+        By default it is ``peer_listen``, on the host of ``address`` if that is everywhere; without ``peer_listen`` it
+        is ``address``, 100 ports above.
+        """
+        if self.peer_advertise is not None:
+            return str(Address.parse(PEER_ADVERTISE, self.peer_advertise))
+        public = Address.parse(ADVERTISE, self.address)
+        if self.peer_listen is None:
+            return str(_of_peers(PEER_ADVERTISE, public))
+        return str(self.peers._replace(host=public.host) if self.peers.is_everywhere else self.peers)
 
     @property
     def resolved(self) -> Mapping[str, str]:
         """Shard -> ``host:port``, of ``resolve``."""
         return parse_resolve(self.resolve)
+
+
+def _of_peers(setting: str, public: Address) -> Address:
+    """Return the default of an address of the internal service."""
+    found = public.of_peers()
+    if found is None:
+        raise ConfigError(setting, None, f"host:port, for there is no port {PEER_PORT_OFFSET} above {public}")
+    return found

@@ -7,6 +7,7 @@ from tally.errors import ConfigError
 
 _FORM: Final = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 PORT_MAX: Final = 65_535
+PEER_PORT_OFFSET: Final = 100  # From the public service of a shard to its internal one, unless somebody says otherwise.
 
 
 class Address(NamedTuple):
@@ -29,6 +30,11 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def of_peers(self) -> "Address | None":
+        """Return where the internal service of a shard with this public address is by default; None: no such port."""
+        port = self.port + PEER_PORT_OFFSET
+        return self._replace(port=port) if port <= PORT_MAX else None
 
     @property
     def is_everywhere(self) -> bool:

@@ -61,6 +61,7 @@ class Tally(System):
         shard_addresses = [Address(LOOPBACK, next(ports)) for _ in self.shards]
         for shard, address in zip(self.shards, shard_addresses, strict=True):
             own = ["--id", shard, "--data", str(self.place.directory / shard), "--listen", str(address)]
+            own += ["--peer-listen", str(Address(LOOPBACK, next(ports)))]
             self._start(shard, "shard", etcd, own)
         gateway = Address(LOOPBACK, next(ports))
         own = ["--listen", str(gateway), "--workers", str(self._gateways), *self._gateway_flags]

@@ -40,7 +40,7 @@ class ClusterState:
         map_revision: ``mod_revision`` of the map in etcd; 0 without one. Guards what the controller writes.
         rolled_back: etcd has an older map than ``map``, or none any more: it was restored, or lost its data.
         unreadable: Key -> reason, of members that somebody wrote wrongly: one of them must not blind all the others.
-        resolve: Shard -> where this very process reaches it, if not at its own address; told to nobody else.
+        resolve: Shard -> where this very process reaches it, if not at its own ``peer_address``; told to nobody else.
     """
 
     config: ClusterConfig
@@ -85,13 +85,13 @@ class ClusterState:
         )
 
     def address_of(self, shard: str) -> str | None:
-        """Return where a shard is reached, if it is a member."""
+        """Return where the internal service of a shard is reached, if it is a member."""
         member = self.members.get(shard)
-        return self.resolve.get(shard, member.address) if member else None
+        return self.resolve.get(shard, member.peer_address) if member else None
 
     def addresses(self) -> dict[str, str]:
-        """Return where each member is reached."""
-        return {shard: self.resolve.get(shard, member.address) for shard, member in self.members.items()}
+        """Return where the internal service of each member is reached."""
+        return {shard: self.resolve.get(shard, member.peer_address) for shard, member in self.members.items()}
 
     def to_file(self, cluster: str) -> str:
         """Return what a gateway keeps on disk of the cluster of that name, to start from when etcd is away."""

@@ -144,7 +144,7 @@ def member_reports(state: ClusterState) -> tuple[MemberReport, ...]:
     return tuple(
         MemberReport(
             id=shard,
-            address=state.address_of(shard),
+            address=state.members[shard].address if shard in state.members else None,
             wanted=state.members[shard].wanted.value if shard in state.members else _NOT_A_MEMBER,
             alive=one.alive,
             slots=one.primaries,

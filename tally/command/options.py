@@ -57,7 +57,7 @@ resolve_option = option(
     default="",
     show_default=False,
     metavar="ID=HOST:PORT,...",
-    help="Where this process alone reaches these shards, whatever etcd says.",
+    help="Where this process alone reaches the internal service of these shards, whatever etcd says.",
 )
 
 shape_options = together(

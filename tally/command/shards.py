@@ -106,7 +106,7 @@ async def ask_shards(
 
 
 async def _ask(state: ClusterState, shard: str, timeout_s: float) -> ShardAnswer | None:
-    async with open_channel(state.members[shard].address) as channel:
+    async with open_channel(state.members[shard].peer_address) as channel:
         stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(channel)
         try:
             status = await stub.Status(
@@ -155,7 +155,7 @@ async def found_copy(state: ClusterState, shard: str, slot: int, incarnation: st
     Raises:
         NotFounded: It did not, or gave no answer.
     """
-    async with open_channel(state.members[shard].address) as channel:
+    async with open_channel(state.members[shard].peer_address) as channel:
         stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(channel)
         request = node_pb2.FoundCopyRequest(slot=slot, incarnation=bytes.fromhex(incarnation))
         metadata = peer_metadata(state.config.uuid, shard)

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
-from protos.tally.internal.v1 import node_pb2_grpc
+from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
 from tally.client.channel import peer_metadata
 from tally.client.counts import HourCounts
@@ -199,14 +199,42 @@ async def test_reflection_lists_the_public_service_and_its_file(cluster: Cluster
         asked = [ask(list_services=""), ask(file_containing_symbol="tally.v1.Analytics")]
         listed, described = [answer async for answer in stub.ServerReflectionInfo(iter(asked), timeout=TIMEOUT_S)]
     names = {service.name for service in listed.list_services_response.service}
-    assert {"tally.v1.Analytics", "grpc.health.v1.Health"} <= names
+    assert names == {"tally.v1.Analytics", "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
     assert described.file_descriptor_response.file_descriptor_proto
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"file_containing_symbol": "tally.internal.v1.Node"},
+        {"file_containing_symbol": "tally.internal.v1.SubBatch"},
+        {"file_by_filename": node_pb2.DESCRIPTOR.name},
+    ],
+)
+async def test_reflection_tells_nothing_of_the_internal_service(cluster: Cluster, asked: dict[str, str]) -> None:
+    async with channel_to(cluster, "s1") as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        ask = iter([reflection_pb2.ServerReflectionRequest(**asked)])
+        (told,) = [answer async for answer in stub.ServerReflectionInfo(ask, timeout=TIMEOUT_S)]
+    assert told.HasField("error_response")
+
+
+async def test_each_service_is_on_its_own_address_only(cluster: Cluster) -> None:
+    metadata = peer_metadata("f" * 32, "s1")
+    async with channel_to(cluster, "s1") as public, grpc.aio.insecure_channel(cluster.peer_address("s1")) as internal:
+        calls = [
+            node_pb2_grpc.NodeStub(public).Status(node_pb2.StatusRequest(), metadata=metadata, timeout=TIMEOUT_S),
+            analytics_pb2_grpc.AnalyticsStub(internal).GetHour(analytics_pb2.GetHourRequest(), timeout=TIMEOUT_S),
+            health_pb2_grpc.HealthStub(internal).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S),
+        ]
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert {end.code() for end in ends if isinstance(end, grpc.aio.AioRpcError)} == {grpc.StatusCode.UNIMPLEMENTED}
 
 
 @pytest.mark.parametrize("wrong", ["cluster", "shard", "both missing"])
 async def test_shard_refuses_what_is_meant_for_who_had_its_address_before(cluster: Cluster, wrong: str) -> None:
     """Else a gateway would have its events counted by another cluster, and call them acknowledged."""
-    async with channel_to(cluster, "s1") as channel:
+    async with grpc.aio.insecure_channel(cluster.peer_address("s1")) as channel:
         call = node_pb2_grpc.NodeStub(channel).Exchange(
             metadata={
                 "cluster": peer_metadata("f" * 32, "s1"),

@@ -232,7 +232,7 @@ class StubShard:
         await self._server.stop(None)
 
     def member(self, number: int) -> Member:
-        return Member(f"127.0.0.1:{self.port}", f"{number:032x}")
+        return Member("127.0.0.1:1", f"127.0.0.1:{self.port}", f"{number:032x}")
 
     async def _status(self, _request: node_pb2.StatusRequest, _context: Any) -> node_pb2.StatusResponse:
         return node_pb2.StatusResponse(

@@ -97,7 +97,7 @@ class Recoverer:
             return
         cluster = self._cluster
         config = ClusterConfig(uuid="", shape=cluster.shape, copies=cluster.copies, min_copies=cluster.min_copies)
-        state = ClusterState(config, {shard: Member("", "") for shard in self._told})
+        state = ClusterState(config, {shard: Member("", "", "") for shard in self._told})
         found = decision.recovered(state, self._fences, self._heads, {})
         if found.lost or found.unlike:
             raise Broken(f"recovery: {found}")

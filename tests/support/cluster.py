@@ -78,6 +78,7 @@ class Cluster:
         self.hosts: dict[str, str] = {}
         self.inside: dict[str, list[str]] = {}
         self._ports = dict(zip([*self.shards, GATEWAY], free_ports(shards + 1), strict=True))
+        self._peer_ports = dict(zip(self.shards, free_ports(shards), strict=True))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._settings = [
             *("--shards", str(shards), "--slots", str(slots), "--spread", str(spread)),
@@ -90,8 +91,12 @@ class Cluster:
         return f"http://{self.address(GATEWAY)}"
 
     def address(self, name: str) -> str:
-        """``host:port`` where a shard or the gateway listens; stays the same when it is started again."""
+        """``host:port`` of a shard's public service or the gateway; stays the same when it is started again."""
         return f"{self.hosts.get(name, '127.0.0.1')}:{self._ports[name]}"
+
+    def peer_address(self, shard: str) -> str:
+        """``host:port`` of a shard's internal service; likewise."""
+        return f"{self.hosts.get(shard, '127.0.0.1')}:{self._peer_ports[shard]}"
 
     def data(self, shard: str) -> Path:
         """Return a shard's data directory."""
@@ -165,7 +170,7 @@ class Cluster:
 
     def add(self, name: str, *, crash_at: str = "") -> None:
         """Start a shard that was not there before."""
-        (self._ports[name],) = free_ports(1)
+        self._ports[name], self._peer_ports[name] = free_ports(2)
         self.shards.append(name)
         self.start(name, crash_at=crash_at)
 
@@ -230,6 +235,7 @@ class Cluster:
         shared = ["--etcd", etcd, "--cluster", self.name, "--listen", self.address(name)]
         if name == GATEWAY:
             return ["gateway", *shared, "--map-file", str(self._directory / "map.json")]
+        shared += ["--peer-listen", self.peer_address(name)]
         return ["shard", *shared, "--id", name, "--data", str(self.data(name)), "--lease-s", str(self._lease_s)]
 
     def _log(self, name: str) -> Path:

@@ -23,7 +23,7 @@ def config(*, uuid: str = UUID, shape: Shape = SMALL, first_shards: int = 3, cop
 
 def member(number: int, *, wanted: Wanted = Wanted.ACTIVE) -> Member:
     """Return the member that shard ``s{number}`` would be."""
-    return Member(f"127.0.0.1:{7000 + number}", f"{number:032x}", wanted)
+    return Member(f"127.0.0.1:{7000 + number}", f"127.0.0.1:{7100 + number}", f"{number:032x}", wanted)
 
 
 def members(count: int) -> dict[str, Member]:

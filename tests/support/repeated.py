@@ -64,7 +64,7 @@ class Repeated:
         for client in (*cluster.shards, GATEWAY):
             ways = ",".join(f"{shard}={self._listen[client, shard]}" for who, shard in pairs if who == client)
             cluster.env.setdefault(client, {})["TALLY_RESOLVE"] = ways
-        arguments = [f"{listen}={cluster.address(shard)}" for (_, shard), listen in self._listen.items()]
+        arguments = [f"{listen}={cluster.peer_address(shard)}" for (_, shard), listen in self._listen.items()]
         with self._log.open("ab") as log:
             settings = (str(self._again_s), str(self._counts))
             self._process = subprocess.Popen(

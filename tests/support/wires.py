@@ -87,4 +87,4 @@ def _pairs(cluster: Cluster) -> Iterator[tuple[str, str]]:
 
 
 def _address(cluster: Cluster, server: str) -> str:
-    return cluster.etcd.endpoint if server == ETCD else cluster.address(server)
+    return cluster.etcd.endpoint if server == ETCD else cluster.peer_address(server)

@@ -1,12 +1,12 @@
 """The programs of a cluster on one machine, and in which order they end. Pure."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tally.address import PORT_MAX, Address
+from tally.address import PEER_PORT_OFFSET, PORT_MAX, Address
 from tally.cluster.local_etcd import etcd_command
 from tally.command.machine.addresses import LOOPBACK
 
@@ -15,6 +15,7 @@ ETCD_PEER: Final = "etcd-peer"
 GATEWAY: Final = "gateway"
 
 _FIRST_SHARD_PORT: Final = 9101
+_PEER: Final = "-peer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Machine:
         http: Where the gateway listens.
         etcd: The endpoints that all use.
         cluster: Its name.
-        ports: Process -> port on 127.0.0.1.
+        ports: Process -> port on 127.0.0.1; that of a shard's internal service stands under ``peer_of``.
     """
 
     data: Path
@@ -55,7 +56,7 @@ class Machine:
     @property
     def shards(self) -> list[str]:
         """The names of its shards."""
-        return [name for name in self.ports if name not in {ETCD, ETCD_PEER}]
+        return shards_in(self.ports)
 
     def local_etcd(self, binary: Path) -> Program:
         """Return the etcd of this machine."""
@@ -66,7 +67,8 @@ class Machine:
         """Return one shard."""
         address = f"{LOOPBACK}:{self.ports[name]}"
         data = str(self.data.absolute() / name)
-        own = ["--id", name, "--data", data, "--listen", address]
+        peers = f"{LOOPBACK}:{self.ports[peer_of(name)]}"
+        own = ["--id", name, "--data", data, "--listen", address, "--peer-listen", peers]
         return self._program(name, self._python("shard", own), address)
 
     def gateway(self) -> Program:
@@ -87,10 +89,27 @@ def shard_names(shards: int) -> list[str]:
     return [f"s{number}" for number in range(1, shards + 1)]
 
 
+def peer_of(shard: str) -> str:
+    """Return what the port of a shard's internal service is called."""
+    return f"{shard}{_PEER}"
+
+
+def shards_in(ports: Iterable[str]) -> list[str]:
+    """Return the shards among those that have ports."""
+    return [name for name in ports if name != ETCD and not name.endswith(_PEER)]
+
+
+def port_names(shards: int, *, own_etcd: bool) -> list[str]:
+    """Return what needs a port, in order."""
+    names = shard_names(shards)
+    return [*([ETCD, ETCD_PEER] if own_etcd else []), *names, *(peer_of(name) for name in names)]
+
+
 def usual_ports(shards: int) -> dict[str, int]:
     """Return the ports that the README names."""
-    numbered = zip(shard_names(shards), range(_FIRST_SHARD_PORT, PORT_MAX + 1), strict=False)
-    return {ETCD: 2379, ETCD_PEER: 2380, **dict(numbered)}
+    numbered = dict(zip(shard_names(shards), range(_FIRST_SHARD_PORT, PORT_MAX + 1), strict=False))
+    peers = {peer_of(name): port + PEER_PORT_OFFSET for name, port in numbered.items()}
+    return {ETCD: 2379, ETCD_PEER: 2380, **numbered, **peers}
 
 
 def stages(names: Sequence[str]) -> list[list[str]]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from tally.command.machine.programs import shards_in
 from tally.errors import DirectoryRefused
 from tally.files import is_draft, write_whole
 
@@ -34,7 +35,7 @@ class Remembered:
 
     def shards(self) -> list[str]:
         """Return the shards that have data there."""
-        return [name for name in self.ports if not name.startswith("etcd")]
+        return shards_in(self.ports)
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all; durable when this returns.

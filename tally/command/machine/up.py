@@ -15,7 +15,7 @@ from tally.cluster.keys import check_name
 from tally.command.machine.addresses import LOOPBACK, check_free, fresh_ports, port_is_free
 from tally.command.machine.lock import locked
 from tally.command.machine.processes import Processes
-from tally.command.machine.programs import ETCD, ETCD_PEER, Machine, shard_names, usual_ports
+from tally.command.machine.programs import ETCD, Machine, port_names, usual_ports
 from tally.command.machine.remembered import FILE_NAME, Remembered, check_directory, choose_ports
 from tally.command.machine.run import Run
 from tally.command.options import etcd_options, named, new_config, option, shape_options
@@ -116,7 +116,7 @@ def plan(
     if before and not before.own_etcd and not etcd:
         raise ConfigError("--etcd", None, f"the cluster in {data} was last in the etcd at {before.etcd}")
     count = shards or len(had) or _SHARDS
-    names = shard_names(count) if etcd else [ETCD, ETCD_PEER, *shard_names(count)]
+    names = port_names(count, own_etcd=not etcd)
     ports = choose_ports(names, before.ports if before else {}, usual_ports(count), port_is_free, fresh_ports())
     name = cluster or (before.cluster if before else "default")
     return Machine(data, http, etcd or f"{LOOPBACK}:{ports[ETCD]}", check_name("--cluster", name), ports)

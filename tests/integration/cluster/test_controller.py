@@ -64,7 +64,7 @@ class Shard:
             etcd,
             keys,
             self.reader,
-            seat=ControllerSeat(self.name, member(number).address),
+            seat=ControllerSeat(self.name, member(number).peer_address),
             lease=lambda: self.lease,
             hint=self.hint,
             ask_health=self.ask_health,

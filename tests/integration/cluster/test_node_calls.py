@@ -143,7 +143,7 @@ async def test_switches_and_hints_arrive(calls: NodeCalls) -> None:
     node = fake_node()
     async with served(node) as address:
         await calls.give_switches(address, "s0", {1: "s1", 5: "s2"})
-        await calls.hint_map(state(of={"s0": Member(address, NAME), "s1": Member("127.0.0.1:1", NAME)}))
+        await calls.hint_map(state(of={"s0": Member("", address, NAME), "s1": Member("", "127.0.0.1:1", NAME)}))
         assert (list(node.switches[0].slots), list(node.switches[0].shards)) == ([1, 5], ["s1", "s2"])
         assert node.hints == 1
         await calls.hint_map(state(of={}))

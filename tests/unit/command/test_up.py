@@ -25,7 +25,7 @@ from tally.command.machine.run import (
 from tally.command.machine.up import child_environment, plan
 from tally.errors import ConfigError, DirectoryRefused
 
-PORTS = {"etcd": 4001, "etcd-peer": 4002, "s1": 4003}
+PORTS = {"etcd": 4001, "etcd-peer": 4002, "s1": 4003, "s1-peer": 4004}
 MACHINE = Machine(Path("data"), Address("127.0.0.1", 8080), "127.0.0.1:4001", "default", PORTS)
 
 
@@ -41,7 +41,8 @@ def test_a_port_that_is_taken_is_replaced() -> None:
 
 def test_a_new_process_gets_its_usual_port_if_nobody_has_it() -> None:
     usual = usual_ports(3)
-    assert usual == {"etcd": 2379, "etcd-peer": 2380, "s1": 9101, "s2": 9102, "s3": 9103}
+    peers = {"s1-peer": 9201, "s2-peer": 9202, "s3-peer": 9203}
+    assert usual == {"etcd": 2379, "etcd-peer": 2380, "s1": 9101, "s2": 9102, "s3": 9103, **peers}
     ports = choose_ports(["s1", "s2", "s3"], {"s3": 9101}, usual, lambda port: port != 9102, count(100))
     assert ports == {"s1": 100, "s2": 101, "s3": 9101}
 

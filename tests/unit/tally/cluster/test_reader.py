@@ -253,7 +253,7 @@ async def test_member_that_becomes_unreadable_stays_as_it_was_known_until_it_is_
         state = await reader.refresh()
         assert list(state.unreadable) == [key]
         assert state.members == {"s1": member(1)}
-        assert state.address_of("s1") == member(1).address
+        assert state.address_of("s1") == member(1).peer_address
     etcd.put(key, member(2).to_json())
     assert (await reader.refresh()).members == {"s1": member(2)}
     etcd.put(key, "")

@@ -35,7 +35,7 @@ def test_key_of_an_earlier_process_comes_from_a_restored_etcd_and_is_registered_
     assert next_step("s1", OURS, 5, key_value(KEY, "f" * 16, mod=4), 10) is Step.REGISTER_AGAIN
 
 
-MEMBER = key_value("/tally/t/members/s1", Member("10.0.0.1:9101", "ab" * 16).to_json())
+MEMBER = key_value("/tally/t/members/s1", Member("10.0.0.1:9101", "10.0.0.1:9201", "ab" * 16).to_json())
 
 
 def test_running_shard_is_not_replaced_by_one_with_another_directory() -> None:

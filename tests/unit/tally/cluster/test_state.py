@@ -70,7 +70,7 @@ def test_member_that_can_not_be_read_is_left_out_and_named() -> None:
 
 
 def test_address_of_a_stranger_is_unknown() -> None:
-    assert state().address_of("s1") == "127.0.0.1:7001"
+    assert state().address_of("s1") == "127.0.0.1:7101"
     assert state().address_of("s9") is None
 
 

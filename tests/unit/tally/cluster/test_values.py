@@ -38,10 +38,22 @@ def test_map_comes_back_as_it_was_written(written: SlotMap) -> None:
     assert SlotMap.from_json(written.to_json(), KEY, len(written.rows)) == written
 
 
-@given(st.text(), st.text(), st.sampled_from(Wanted))
-def test_member_comes_back_as_it_was_written(address: str, directory: str, wanted: Wanted) -> None:
-    written = Member(address, directory, wanted)
+@given(st.text(), st.text(), st.text(), st.sampled_from(Wanted))
+def test_member_comes_back_as_it_was_written(address: str, peers: str, directory: str, wanted: Wanted) -> None:
+    written = Member(address, peers, directory, wanted)
     assert Member.from_json(written.to_json(), KEY) == written
+
+
+def test_member_that_an_older_version_wrote_has_its_internal_service_where_it_is_by_default() -> None:
+    text = '{"address": "[::1]:9101", "directory": "00", "state": "active"}'
+    assert Member.from_json(text, KEY).peer_address == "[::1]:9201"
+
+
+@pytest.mark.parametrize("address", ["", "s1", "s1:0", "s1:65436"])
+def test_member_without_any_address_for_peers_is_refused(address: str) -> None:
+    text = json.dumps({"address": address, "directory": "00", "state": "active"})
+    with pytest.raises(BadClusterData, match=KEY):
+        Member.from_json(text, KEY)
 
 
 @given(st.text(), st.text())
