@@ -2,7 +2,8 @@
 
 Invariants:
   * a look begins after everything that it answers was confirmed, so it sees what was acknowledged before that;
-  * each question is answered when its own buckets are confirmed or refused: one that must wait holds up no other.
+  * each question is answered when its own buckets are confirmed or refused: one that must wait holds up no other;
+  * whenever a question waits to be looked up, a look is under way that will take it.
 """
 
 import asyncio
@@ -68,7 +69,8 @@ class Reads:
 
     def _look_up(self, asked: OpenQuestion, part: "asyncio.Future[PartOfHour]") -> None:
         self._settled.append((asked, part))
-        if len(self._looks) < LOOKS_AT_ONCE:
+        # A look whose last step is over takes nothing more, though its done-callback is yet to run.
+        if sum(not look.done() for look in self._looks) < LOOKS_AT_ONCE:
             look = asyncio.create_task(self._look())
             self._looks.add(look)
             look.add_done_callback(self._look_ended)

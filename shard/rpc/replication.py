@@ -98,6 +98,10 @@ class Cloning:
         number = self._engine.calls.asked(sender, request.slot, Clone(request.incarnation.hex(), head), answered)
         try:
             granted = await future
+        except asyncio.CancelledError:
+            if not future.cancelled() and (unused := future.result()) is not None:
+                unused.snapshot.close()  # It was granted, and the joiner went before this task ran again.
+            raise
         finally:
             self._engine.calls.forget(number)
         if granted is None:
