@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 MINUTES ?= 60
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP    := $(BIN)/python -P -m pip --disable-pip-version-check --quiet
 PROTOS := protos/tally/v1/analytics.proto protos/tally/internal/v1/node.proto
 
 .PHONY: help run test faults soak bench bench-all unit lint types walls proto proto-check lock clean check

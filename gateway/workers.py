@@ -6,7 +6,6 @@ One that can't start again does not: the others serve.
 
 import asyncio
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ import structlog
 
 from gateway.process import listen, stop_signal
 from gateway.settings import GatewaySettings
-from tally.command.machine.children import before_exec
+from tally.command.machine.children import before_exec, python_module
 from tally.errors import ConfigError
 
 _STARTS_WITHIN_S: Final = 5.0
@@ -59,7 +58,7 @@ async def _keep_up(number: int, arguments: Sequence[str], stop: "asyncio.Future[
     while not stop.done():
         began = time.monotonic()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway", "--worker-number", str(number), *arguments),
+            *(*python_module("gateway"), "--worker-number", str(number), *arguments),
             preexec_fn=before_exec(),
         )
         ending = asyncio.create_task(process.wait())

@@ -76,7 +76,7 @@ class Tally(System):
     def _create(self, etcd: Address) -> None:
         made = subprocess.run(
             [
-                *(sys.executable, "-m", "tally", "create", "--etcd", str(etcd)),
+                *(sys.executable, "-P", "-m", "tally", "create", "--etcd", str(etcd)),
                 *("--shards", str(len(self.shards)), "--copies", str(self._copies)),
             ],
             cwd=_ROOT,
@@ -89,5 +89,5 @@ class Tally(System):
             raise ProcessEnded("tally create", f"ended with status {made.returncode}", made.stderr)
 
     def _start(self, name: str, module: str, etcd: Address, own: Sequence[str]) -> None:
-        command = [sys.executable, "-m", module, "--etcd", str(etcd), *own]
+        command = [sys.executable, "-P", "-m", module, "--etcd", str(etcd), *own]
         self.processes.start(name, command, {"PYTHONPATH": _ROOT})

@@ -39,7 +39,7 @@ async def second_process(cluster: Cluster, shard: str, data: Path, log: Path) ->
     words = [word for pair in arguments.items() for word in pair]
     with log.open("wb") as out:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "shard", *words), stdout=out, stderr=out, env=commands.environment()
+            *(sys.executable, "-P", "-m", "shard", *words), stdout=out, stderr=out, env=commands.environment()
         )
     try:
         yield process

@@ -413,7 +413,7 @@ async def test_a_stderr_that_takes_nothing_fails(gateway: Gateway, tmp_path: Pat
 async def shell(script: str, *arguments: str) -> commands.Finished:
     """Run ``tally`` from a shell script that has it as ``"$@"``."""
     process = await asyncio.create_subprocess_exec(
-        *("sh", "-c", script, "sh", sys.executable, "-m", "tally", *arguments),
+        *("sh", "-c", script, "sh", sys.executable, "-P", "-m", "tally", *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

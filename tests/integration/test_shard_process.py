@@ -23,7 +23,11 @@ def etcd() -> Iterator[str]:
 
 async def run(module: str, *arguments: str) -> commands.Finished:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, *arguments), stdin=PIPE, stdout=PIPE, stderr=PIPE, env=commands.environment()
+        *(sys.executable, "-P", "-m", module, *arguments),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=commands.environment(),
     )
     return await commands.finish(process)
 

@@ -66,13 +66,16 @@ def group_lives(group: int) -> bool:
 class Ups:
     """Starts ``tally up`` on free ports; whatever a test leaves is killed."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, cwd: Path | None = None) -> None:
         self.data = data
+        self.cwd = cwd
         self.started: list[Up] = []
 
     async def start(self, *arguments: str) -> Up:
         http = f"127.0.0.1:{free_ports(1)[0]}"
-        process = await commands.begin("up", "--http", http, "--data", str(self.data), *arguments, new_group=True)
+        process = await commands.begin(
+            *("up", "--http", http, "--data", str(self.data)), *arguments, cwd=self.cwd, new_group=True
+        )
         self.started.append(Up(process, http))
         return self.started[-1]
 
@@ -277,3 +280,12 @@ async def test_with_an_etcd_of_the_operator_it_starts_none(ups: Ups) -> None:
         assert "has shards whose data is not in" in said
         assert "s1; choose another --cluster" in said
         assert not (ups.data / "tally-up.json").exists()
+
+
+async def test_code_in_the_working_directory_is_not_run(ups: Ups, tmp_path: Path) -> None:
+    ups.cwd = tmp_path / "here"
+    (ups.cwd / "shard").mkdir(parents=True)
+    for name in ("queue.py", "gateway.py", "shard/__init__.py"):
+        (ups.cwd / name).write_text("raise SystemExit(7)")
+    up = await ups.ready("--shards", "1")
+    assert (await up.end()).status == 0

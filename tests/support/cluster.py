@@ -138,7 +138,7 @@ class Cluster:
         """
         before = self._processes.get(name)
         assert before is None or before.poll() is not None, f"{name} runs"
-        command = [*self.inside.get(name, ()), *ENDS_WITH_TESTS, sys.executable, "-m", *self._command(name)]
+        command = [*self.inside.get(name, ()), *ENDS_WITH_TESTS, sys.executable, "-P", "-m", *self._command(name)]
         with self._log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 command,

@@ -33,9 +33,7 @@ def environment() -> dict[str, str]:
 async def begin(*arguments: str, cwd: Path | None = None, new_group: bool = False) -> asyncio.subprocess.Process:
     """Start ``tally`` with pipes for stdin, stdout and stderr."""
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tally",
+        *(sys.executable, "-P", "-m", "tally"),
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -21,7 +21,7 @@ _ANSWER_S: Final = 1.0
 
 async def lags_ms(address: str, seconds: float) -> list[float]:
     """Return how long each answer took, sorted, as a process of its own measures it."""
-    command = (sys.executable, "-m", "tests.support.health_lag", address, str(seconds))
+    command = (sys.executable, "-P", "-m", "tests.support.health_lag", address, str(seconds))
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         *command, stdin=pipe, stdout=pipe, stderr=pipe, env=commands.environment()

@@ -68,7 +68,7 @@ class Repeated:
         with self._log.open("ab") as log:
             settings = (str(self._again_s), str(self._counts))
             self._process = subprocess.Popen(
-                [*ENDS_WITH_TESTS, sys.executable, "-m", "tests.support.repeating", *settings, *arguments],
+                [*ENDS_WITH_TESTS, sys.executable, "-P", "-m", "tests.support.repeating", *settings, *arguments],
                 stdout=log,
                 stderr=log,
                 env=commands.environment(),

@@ -1,4 +1,4 @@
-"""What a child process does between fork and exec, so that it ends when it should: not later, and not sooner."""
+"""How a child process is started: which code it runs, and that it ends when it should, not later and not sooner."""
 
 import ctypes
 import os
@@ -8,6 +8,14 @@ from collections.abc import Callable
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
+
+
+def python_module(name: str) -> tuple[str, ...]:
+    """Return the beginning of a command line that runs a module of ours with this Python.
+
+    ``-P``: else ``-m`` would run what lies in the working directory, instead of our modules and Python's own.
+    """
+    return (sys.executable, "-P", "-m", name)
 
 
 def before_exec() -> Callable[[], None]:

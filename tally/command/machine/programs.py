@@ -1,6 +1,5 @@
 """The programs of a cluster on one machine, and in which order they end. Pure."""
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Final
 from tally.address import PEER_PORT_OFFSET, PORT_MAX, Address
 from tally.cluster.local_etcd import etcd_command
 from tally.command.machine.addresses import LOOPBACK
+from tally.command.machine.children import python_module
 
 ETCD: Final = "etcd"
 ETCD_PEER: Final = "etcd-peer"
@@ -78,7 +78,7 @@ class Machine:
         return self._program(GATEWAY, self._python("gateway", own), str(self.http))
 
     def _python(self, module: str, own: Sequence[str]) -> list[str]:
-        return [sys.executable, "-m", module, "--etcd", self.etcd, "--cluster", self.cluster, *own]
+        return [*python_module(module), "--etcd", self.etcd, "--cluster", self.cluster, *own]
 
     def _program(self, name: str, command: Sequence[str], address: str) -> Program:
         return Program(name, tuple(command), address, self.data / "logs" / f"{name}.log")

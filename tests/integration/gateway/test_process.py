@@ -7,6 +7,7 @@ import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -21,9 +22,9 @@ from tests.support.waiting import until
 NOWHERE = "127.0.0.1:1"  # No etcd listens there.
 
 
-async def start(*arguments: str, env: Mapping[str, str] | None = None) -> Process:
+async def start(*arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *arguments, stdout=PIPE, stderr=PIPE, env=env
+        *(sys.executable, "-P", "-m", "gateway", *arguments), stdout=PIPE, stderr=PIPE, env=env, cwd=cwd
     )
 
 

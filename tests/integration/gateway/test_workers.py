@@ -58,10 +58,10 @@ def has_ended(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def running(port: int, *more: str, host: str = "127.0.0.1") -> AsyncIterator[Process]:
+async def running(port: int, *more: str, host: str = "127.0.0.1", cwd: Path | None = None) -> AsyncIterator[Process]:
     """Run workers on a port; they are gone when the block ends."""
     address = f"{host}:{port}"
-    process = await start("--etcd", NOWHERE, "--listen", address, "--workers", str(WORKERS), *more)
+    process = await start("--etcd", NOWHERE, "--listen", address, "--workers", str(WORKERS), *more, cwd=cwd)
     assert process.stderr is not None
     try:
         await told(process, rb'"listening"', times=WORKERS)
@@ -170,3 +170,11 @@ async def test_workers_that_can_not_start_end_all() -> None:
         )
         await asyncio.wait_for(process.communicate(), ENDS_S)
     assert process.returncode == 1
+
+
+async def test_code_in_the_working_directory_is_not_run(tmp_path: Path) -> None:
+    for name in ("queue.py", "gateway.py"):
+        (tmp_path / name).write_text("raise SystemExit(7)")
+    (port,) = free_ports(1)
+    async with running(port, cwd=tmp_path) as process:
+        assert len(workers_of(process)) == WORKERS

@@ -79,7 +79,7 @@ def test_who_died_of_what_and_what_to_do() -> None:
     text = obituary(Ended(MACHINE.shard("s1"), -signal.SIGKILL, "all is well"))
     assert "s1 has ended: killed by SIGKILL. The others go on." in text
     assert "data/logs/s1.log: all is well" in text
-    assert "-m shard --etcd 127.0.0.1:4001" in text
+    assert "-P -m shard --etcd 127.0.0.1:4001" in text
 
 
 def test_what_runs_where_is_a_table() -> None:
