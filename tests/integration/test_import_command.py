@@ -7,6 +7,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ import pytest
 from aiohttp import web
 from xxhash import xxh3_128_hexdigest
 
+from gateway.problems import problem
 from tally.command.importer.keys import key_of_line
 from tally.command.importer.retrying import Patience
 from tally.command.importer.rows import Row
@@ -30,6 +32,8 @@ HEADER = b"timestamp_ms,user,kind\n"
 TROUBLE: Final[Mapping[str, Callable[[], web.Response]]] = {
     "busy": lambda: web.json_response({"detail": "no primary"}, status=503, headers={"Retry-After": "0"}),
     "many": lambda: web.Response(status=429),
+    "no-backend": lambda: web.Response(status=404, text="404 page not found"),
+    "no-route": lambda: web.json_response({"detail": "no route"}, status=400),
     "broken": lambda: web.Response(status=500),
     "strange": lambda: web.Response(status=302, headers={"Location": "/"}),
 }
@@ -91,7 +95,8 @@ class Gateway:
             return TROUBLE[user]()
         match user:
             case "bad":
-                return web.json_response({"detail": "user must not be bad"}, status=400)
+                refusal = problem(HTTPStatus.BAD_REQUEST, "user must not be bad")
+                return web.Response(status=400, headers=dict(refusal.headers), body=refusal.body)
             case "cut" if attempts <= self.trouble:
                 assert request.transport
                 request.transport.abort()
@@ -146,9 +151,9 @@ async def test_every_row_is_sent_with_its_key_until_its_answer_is_definite(gatew
     file.write_bytes(HEADER + b"".join(b"5,%s,click\n" % user.encode() for user in users))
     done = await gateway.run_import(str(file))
     assert (done.status, done.err) == (0, "")
-    assert done.out.startswith("5 counted, 0 refused, 0 unknown")
+    assert done.out.startswith("7 counted, 0 refused, 0 unknown")
     prefix = xxh3_128_hexdigest(file.read_bytes())
-    assert gateway.keys == {key_of_line(prefix, line): 4 for line in range(2, 7)}
+    assert gateway.keys == {key_of_line(prefix, line): 4 for line in range(2, 9)}
     assert Counter(gateway.queries) == {f"timestamp=5&user={user}&click": 4 for user in users}
 
 

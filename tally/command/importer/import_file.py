@@ -91,10 +91,11 @@ def import_file(
 
     FILE is CSV whose first line names the columns timestamp_ms, user and kind, in any order, among others if you
     like; or NDJSON, an object a line with these three fields. gzip is recognised by itself. kind is click or
-    impression. One row is one line.
+    impression. A row is a line; in CSV, a quoted field may have line feeds in it, and the row goes on.
 
     Each line is counted once: it is sent with an Idempotency-Key, and again until it is counted or refused, whatever
-    happens to the gateway or the shards meanwhile. What was refused is told on stderr with its line number.
+    happens to the gateway or the shards meanwhile. What was refused is told on stderr with the number of the line
+    where the row begins.
 
     The key is the file's digest and the line number. So the same file can be imported again within 24 hours, after
     Ctrl-C for example: what is counted already is not counted twice. Later, or with one byte changed, it is another

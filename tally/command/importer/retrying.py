@@ -4,6 +4,7 @@ A line is sent with the same key until its answer is definite, so it makes no di
 not answered has arrived.
 """
 
+import json
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Final
@@ -17,25 +18,67 @@ _FIRST_S: Final = 0.1
 _LONGEST_S: Final = 2.0
 _RETRY_AFTER_S_MAX: Final = 30.0
 _SAID_AFTER_S: Final = 1.0
-# The request was not looked at: it came too slowly, too early, or was one of too many.
-_NOT_LOOKED_AT: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+# With these a gateway refuses an event for good. Its other 4xx say that the request was not looked at.
+_REFUSALS: Final = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.REQUEST_URI_TOO_LONG,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+)
+_PROBLEM: Final = "application/problem+json"
 
 
 class Verdict(Enum):
-    """What the status of an answer says of its event."""
+    """What an answer says of its event."""
 
     COUNTED = auto()
     REFUSED = auto()
     UNKNOWN = auto()
 
 
-def verdict_of(status: int) -> Verdict:
-    """Say what a status means; what no gateway would answer says nothing."""
+def verdict_of(status: int, content_type: str = "", body: bytes = b"") -> Verdict:
+    """Say what an answer means; what no gateway would answer says nothing.
+
+    A proxy on the way has a 400 or a 404 of its own, such as when it has no gateway at the moment: only the document
+    that a gateway refuses with is its verdict.
+
+    Args:
+        status: Of the answer.
+        content_type: Its header, with or without parameters.
+        body: Of the answer.
+    """
     if status == HTTPStatus.NO_CONTENT:
         return Verdict.COUNTED
-    if 400 <= status < 500 and status not in _NOT_LOOKED_AT:
+    if status in _REFUSALS and content_type.partition(";")[0].strip().lower() == _PROBLEM and _is_ours(status, body):
         return Verdict.REFUSED
     return Verdict.UNKNOWN
+
+
+def _is_ours(status: int, body: bytes) -> bool:
+    """Whether a document tells of a problem as a gateway of Tally does."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        isinstance(found, dict)
+        and (found.get("type"), found.get("title"), found.get("status"))
+        == ("about:blank", HTTPStatus(status).phrase, status)
+        and isinstance(found.get("detail"), str)
+    )
+
+
+def explain(verdict: Verdict, status: int, body: bytes) -> str:
+    """Say why a row was not counted, or not yet, from what was answered. Pure."""
+    try:
+        detail = json.loads(body)["detail"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        detail = None
+    if isinstance(detail, str):
+        # Whatever answered, it shall not write control characters to a terminal.
+        detail = "".join(char if char.isprintable() else "?" for char in detail)
+        return detail if verdict is Verdict.REFUSED else f"{status}, {detail}"
+    return f"{status} from what is no gateway" if 400 <= status < 500 else f"{status}, no reason given"
 
 
 def pause_s(attempts: int, retry_after: str | None, jitter: float) -> float:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote_from_bytes
 
+from tally.command.importer.quotes import Quotes
 from tally.errors import TallyError
 
 FIELDS: Final = ("timestamp_ms", "user", "kind")
@@ -31,7 +32,7 @@ class Row(NamedTuple):
     """One event to send.
 
     Attributes:
-        line: Where it stands in the file, from 1.
+        line: Where it begins in the file, from 1.
         query: The query string of its request, percent-encoded.
     """
 
@@ -40,7 +41,7 @@ class Row(NamedTuple):
 
 
 class BadRow(NamedTuple):
-    """A line that is no event."""
+    """A row that is no event; ``line`` is where it begins."""
 
     line: int
     reason: str
@@ -62,19 +63,26 @@ class _NoEvent(Exception):
 
 
 class RowParser:
-    """Turns bytes into rows. One row is one line; blank lines are skipped."""
+    """Turns bytes into rows. A row is a line, and goes on where a quoted field of CSV does; blank lines are skipped."""
 
     def __init__(self, form: Format = Format.AUTO) -> None:
         self._form = form
         self._parse: Callable[[bytes], str] | None = None
-        self._line = 0
-        self._rest = b""
-        self._too_long = False  # The present line is; what is left of it is skipped.
+        self._lines = 0  # That are complete.
+        self._rest = b""  # Of the present line, what is not in the row yet.
+        self._begin_row()
+
+    def _begin_row(self) -> None:
+        self._line = 0  # Where the present row began; 0: nothing of it is there.
+        self._row: list[bytes] = []
+        self._row_bytes = 0
+        self._too_long = False  # The present row is; what is left of it is skipped.
+        self._quotes = Quotes()
 
     @property
     def line(self) -> int:
-        """The line that the bytes so far end in."""
-        return self._line + 1
+        """The line in which the row begins that the bytes so far end in."""
+        return self._line or self._lines + 1
 
     def feed(self, chunk: bytes) -> Iterator[Row | BadRow]:
         """Take bytes in and give the rows that they complete.
@@ -89,7 +97,7 @@ class RowParser:
             yield from self._take(line)
         self._rest = rest
         if len(rest) > LINE_BYTES_MAX:
-            self._begin_too_long(rest)
+            self._add(rest, is_line=False)
             self._rest = b""
 
     def end(self) -> Iterator[Row | BadRow]:
@@ -100,40 +108,72 @@ class RowParser:
         """
         rest, self._rest = self._rest, b""
         yield from self._take(rest)
+        if self._line and self._parse is None:
+            raise _no_columns("a quote that is never closed")
+        if self._line:
+            yield BadRow(self._line, "not CSV: a quote in this row is never closed, so nothing from here on was read")
+            self._begin_row()
         if self._parse is None and self._form is not Format.NDJSON:
             raise _no_columns("nothing, the input is empty")
 
     def _take(self, line: bytes) -> Iterator[Row | BadRow]:
-        self._line += 1
-        if self._too_long or len(line) > LINE_BYTES_MAX:
-            self._begin_too_long(line)
-            self._too_long = False
-            yield BadRow(self._line, f"the line is longer than {LINE_BYTES_MAX:,} bytes")
+        """Take the end of a line in, and give its row if that is complete."""
+        self._add(line, is_line=not self._line)
+        self._lines += 1
+        if self._quotes.open:
+            self._add(b"\n", is_line=False)
             return
-        if self._line == 1:
-            line = line.removeprefix(_BOM)
-        line = line.removesuffix(b"\r")
-        if not line.strip():
+        begin, row, too_long = self._line, b"".join(self._row), self._too_long
+        self._begin_row()
+        if too_long:
+            yield BadRow(begin, f"the line is longer than {LINE_BYTES_MAX:,} bytes{self._up_to(begin)}")
+            return
+        row = row.removesuffix(b"\r")
+        if not row.strip():
             return
         if self._parse is None:
-            self._parse, is_header = _choose(self._form, line)
+            self._parse, is_header = _choose(self._form, row)
             if is_header:
                 return
         try:
-            yield Row(self._line, self._parse(line))
+            yield Row(begin, self._parse(row))
         except _NoEvent as exc:
-            yield BadRow(self._line, str(exc))
+            yield BadRow(begin, f"{exc}{self._up_to(begin)}")
 
-    def _begin_too_long(self, line: bytes) -> None:
-        """Note that the present line is too long; if it is the first, its beginning is all that tells the format."""
-        self._too_long = True
-        if self._parse is None:
-            self._parse = _choose_by_too_long(self._form, line.removeprefix(_BOM))
+    def _add(self, piece: bytes, *, is_line: bool) -> None:
+        """Add to the present row some of it, or all of a line; find out whether a quote is open at its end."""
+        if not self._line:
+            self._line = self._lines + 1
+            if self._line == 1:
+                piece = piece.removeprefix(_BOM)
+            if self._form is Format.AUTO:
+                self._form = _form_of(piece)
+        if self._form is Format.CSV and not (is_line and b'"' not in piece):  # Most lines have none.
+            self._quotes.feed(piece)
+        self._row_bytes += len(piece)
+        if self._row_bytes > LINE_BYTES_MAX:
+            self._too_long = True
+            if self._parse is None:  # If it is the first, its beginning is all that tells the format.
+                self._parse = _choose_by_too_long(self._form, piece)
+        if self._too_long:
+            self._row.clear()
+        else:
+            self._row.append(piece)
+
+    def _up_to(self, begin: int) -> str:
+        """Say where a row ends that has several lines."""
+        return f" (the row goes on to line {self._lines})" if self._lines > begin else ""
+
+
+def _form_of(beginning: bytes) -> Format:
+    """Return how the rows of a file are written that begins like this; AUTO if that does not tell it, or refuses it."""
+    first = beginning.lstrip()[:1]
+    return {b"{": Format.NDJSON, b"": Format.AUTO, b"[": Format.AUTO}.get(first, Format.CSV)
 
 
 def _choose(form: Format, first: bytes) -> tuple[Callable[[bytes], str], bool]:
     """Return what reads the rows of this file, and whether ``first`` was its header."""
-    if form is Format.NDJSON or (form is Format.AUTO and first.lstrip().startswith(b"{")):
+    if form is Format.NDJSON:
         return _query_of_json, False
     if form is Format.AUTO and first.lstrip().startswith(b"["):
         raise BadHeader("it is a JSON array; each line must be one object")
@@ -143,7 +183,7 @@ def _choose(form: Format, first: bytes) -> tuple[Callable[[bytes], str], bool]:
 def _choose_by_too_long(form: Format, beginning: bytes) -> Callable[[bytes], str]:
     """Return what reads the rows of this file, if a first line that is too long may be one of them."""
     beginning = beginning.lstrip()
-    if form is Format.NDJSON or (form is Format.AUTO and beginning.startswith(b"{")):
+    if form is Format.NDJSON:
         return _query_of_json
     guess = "each line must end with LF or CRLF"
     if beginning.startswith(b"["):
@@ -178,13 +218,10 @@ def _no_columns(found: str) -> BadHeader:
 
 
 def _split(line: bytes) -> list[str]:
-    # A line at a time: a quote that is never closed costs one row, not the rest of the file.
     # Bytes that are not UTF-8 go through unchanged, and the gateway refuses the name that has them.
     try:
         return next(csv.reader([line.decode(errors="surrogateescape")], strict=True))
     except csv.Error as exc:
-        if str(exc) == "unexpected end of data":
-            raise _NoEvent("not CSV: a quote does not end on its line") from exc
         raise _NoEvent(f"not CSV: {exc}") from exc
 
 

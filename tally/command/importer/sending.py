@@ -1,7 +1,6 @@
 """Sends events to a gateway over many connections, each with its key and again until the answer is definite."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
@@ -12,7 +11,7 @@ from yarl import URL
 from tally.client.jitter import jitter
 from tally.command.importer.door import knock, reason_of
 from tally.command.importer.halt import Halt
-from tally.command.importer.retrying import KEY_KNOWN_S, Patience, Verdict, pause_s, verdict_of
+from tally.command.importer.retrying import KEY_KNOWN_S, Patience, Verdict, explain, pause_s, verdict_of
 from tally.command.importer.rows import BadRow, Row
 from tally.command.importer.source import Batch
 from tally.event import KEY_HEADER
@@ -190,8 +189,9 @@ class Sending:
         """Send one row once; None if its answer is definite."""
         try:
             async with session.post(url, headers=headers, allow_redirects=False) as answer:
-                verdict = verdict_of(answer.status)
-                reason = "" if verdict is Verdict.COUNTED else explain(answer.status, await answer.read())
+                body = await answer.read()
+                verdict = verdict_of(answer.status, answer.headers.get("Content-Type", ""), body)
+                reason = explain(verdict, answer.status, body)
                 if verdict is Verdict.UNKNOWN:
                     return _NoAnswer(reason, answer.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError) as exc:
@@ -250,16 +250,3 @@ async def _all_of(tasks: list[asyncio.Task[None]]) -> None:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     for task in done:
         task.result()
-
-
-def explain(status: int, body: bytes) -> str:
-    """Say why a row was not counted, from what the gateway answered. Pure."""
-    try:
-        detail = json.loads(body)["detail"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        detail = None
-    if not isinstance(detail, str):
-        return f"refused: {status}" if 400 <= status < 500 else f"{status}, no reason given"
-    # Whatever answered, it shall not write control characters to a terminal.
-    detail = "".join(char if char.isprintable() else "?" for char in detail)
-    return detail if 400 <= status < 500 else f"{status}, {detail}"

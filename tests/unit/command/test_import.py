@@ -10,23 +10,8 @@ from rich.console import Console
 
 from tally.command.importer.keys import Again
 from tally.command.importer.progress import Reporter
-from tally.command.importer.sending import Outcome, explain
+from tally.command.importer.sending import Outcome
 from tally.command.importer.summary import exit_status, summary
-
-REASONS = [
-    (400, b'{"title": "x", "detail": "user must not be empty"}', "user must not be empty"),
-    (400, b"<html>", "refused: 400"),
-    (503, b'{"detail": "no primary"}', "503, no primary"),
-    (502, b"[]", "502, no reason given"),
-    (200, b"", "200, no reason given"),
-    (400, b'{"detail": "\\u001b[31mred\\n"}', "?[31mred?"),
-]
-
-
-@pytest.mark.parametrize(("status", "body", "reason"), REASONS)
-def test_a_refusal_is_told_in_the_words_of_the_gateway(status: int, body: bytes, reason: str) -> None:
-    assert explain(status, body) == reason
-
 
 KNOWN = Again(prefix="d1")
 PIPE = Again(prefix="r1", is_known=False)

@@ -1,18 +1,73 @@
 """When ``tally import`` sends a line again, how soon, and until when."""
 
+from http import HTTPStatus
+
 import pytest
 
-from tally.command.importer.retrying import Patience, Verdict, pause_s, verdict_of
+from gateway.problems import problem
+from tally.command.importer.retrying import Patience, Verdict, explain, pause_s, verdict_of
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 414, 431, 499])
-def test_a_refusal_is_definite(status: int) -> None:
-    assert verdict_of(status) is Verdict.REFUSED
+def by_gateway(status: int, *, detail: str = "user is too long") -> tuple[int, str, bytes]:
+    """Return what a gateway of ours answers."""
+    answer = problem(HTTPStatus(status), detail)
+    return status, dict(answer.headers)["Content-Type"], answer.body
+
+
+def test_only_the_refusal_of_a_gateway_is_definite() -> None:
+    definite = [status.value for status in HTTPStatus if verdict_of(*by_gateway(status)) is Verdict.REFUSED]
+    assert definite == [400, 413, 414, 431]
+    _, content_type, body = by_gateway(400)
+    assert verdict_of(400, content_type.upper() + "; charset=utf-8", body) is Verdict.REFUSED
+
+
+@pytest.mark.parametrize("status", range(400, 500))
+def test_the_4xx_of_a_proxy_says_nothing_of_the_event(status: int) -> None:
+    assert verdict_of(status, "text/html", b"<h1>no backend</h1>") is Verdict.UNKNOWN
+    assert verdict_of(status, "application/json", b'{"detail": "no backend"}') is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"type": "about:blank", "title": "Bad Request", "status": 404, "detail": "x"}',
+        b'{"type": "about:blank", "title": "Bad Request", "status": 400}',
+        b'{"type": "https://proxy/errors/1", "title": "Bad Request", "status": 400, "detail": "x"}',
+        b'{"type": "about:blank", "title": "Bad thing", "status": 400, "detail": "x"}',
+        b'{"type": "about:blank", "title": "Bad Request", "status": 400, "detail": 7}',
+    ],
+)
+def test_the_problem_of_another_program_says_nothing_of_the_event(body: bytes) -> None:
+    assert verdict_of(400, by_gateway(400)[1], body) is Verdict.UNKNOWN
+
+
+def test_a_gateway_s_document_with_another_content_type_says_nothing() -> None:
+    assert verdict_of(400, "text/plain", by_gateway(400)[2]) is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize("status", [100, 200, 202, 301, 302, 408, 425, 429, 500, 502, 503, 504, 599, 600])
 def test_what_says_nothing_of_the_event_leaves_it_unknown(status: int) -> None:
     assert verdict_of(status) is Verdict.UNKNOWN
+
+
+REASONS = [
+    (Verdict.REFUSED, 400, b'{"title": "x", "detail": "user must not be empty"}', "user must not be empty"),
+    (Verdict.UNKNOWN, 404, b"<html>", "404 from what is no gateway"),
+    (Verdict.UNKNOWN, 403, b'{"detail": "who are you?"}', "403, who are you?"),
+    (Verdict.UNKNOWN, 503, b'{"detail": "no primary"}', "503, no primary"),
+    (Verdict.UNKNOWN, 502, b"[]", "502, no reason given"),
+    (Verdict.UNKNOWN, 200, b"", "200, no reason given"),
+    (Verdict.REFUSED, 400, b'{"detail": "\\u001b[31mred\\n"}', "?[31mred?"),
+]
+
+
+@pytest.mark.parametrize(("verdict", "status", "body", "reason"), REASONS)
+def test_a_refusal_is_told_in_the_words_of_the_gateway(verdict: Verdict, status: int, body: bytes, reason: str) -> None:
+    assert explain(verdict, status, body) == reason
 
 
 def test_only_204_is_counted() -> None:

@@ -1,12 +1,16 @@
 """Rows of a file: what is sent for each, and what is said about those that are no event."""
 
+import csv
 import json
-from itertools import pairwise
+from io import StringIO
+from itertools import pairwise, product
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tally.command.importer.quotes import Quotes
 from tally.command.importer.rows import LINE_BYTES_MAX, BadHeader, BadRow, Format, Row, RowParser
 
 HEADER = b"timestamp_ms,user,kind\n"
@@ -48,9 +52,73 @@ def test_a_quoted_field_may_hold_commas_and_quotes() -> None:
     assert only(HEADER + b'5,"a,""b""",click\n') == Row(2, "timestamp=5&user=a%2C%22b%22&click")
 
 
-def test_a_quote_that_is_never_closed_costs_one_row() -> None:
-    rows = parse(HEADER + b'5,"ann,click\n6,bob,click\n')
-    assert rows == [BadRow(2, "not CSV: a quote does not end on its line"), Row(3, "timestamp=6&user=bob&click")]
+def test_a_line_feed_in_a_quoted_field_is_part_of_the_field() -> None:
+    """What a visitor typed into a field must not be read as an event of its own."""
+    header = b'timestamp_ms,user,kind,"what\nthey said"\r\n'
+    data = b'5,ann,click,"first\r\n\n6,mallory,impression,x\nlast ""one"""\r\n7,"b\nob",click,ok\n8,eve,clack,"\n"\n'
+    assert parse(header + data) == [
+        Row(3, "timestamp=5&user=ann&click"),
+        Row(7, "timestamp=7&user=b%0Aob&click"),
+        BadRow(9, "kind must be click or impression (the row goes on to line 10)"),
+    ]
+
+
+def test_a_quote_that_is_never_closed_is_told_by_its_line_and_nothing_in_it_is_read() -> None:
+    told = "not CSV: a quote in this row is never closed, so nothing from here on was read"
+    for end in (b"", b"\n", b"\n7,", b"\n" + b"x" * 10 * LINE_BYTES_MAX):
+        assert parse(HEADER + b'5,"ann,click\n6,bob,click' + end) == [BadRow(2, told)]
+    with pytest.raises(BadHeader, match="found: a quote that is never closed"):
+        parse(b'timestamp_ms,user,"kind\n5,ann,click\n')
+
+
+@pytest.mark.parametrize("piece", [1_000, LINE_BYTES_MAX, 10 * LINE_BYTES_MAX])
+def test_a_quoted_field_that_is_too_long_is_skipped_to_its_end(piece: int) -> None:
+    data = HEADER + b'5,ann"s,click\n5,"' + b"6,mallory,click\n" * 10_000 + b'",click\n7,bob,click\n'
+    assert parse(*(data[start : start + piece] for start in range(0, len(data), piece))) == [
+        Row(2, "timestamp=5&user=ann%22s&click"),
+        BadRow(3, "the line is longer than 65,536 bytes (the row goes on to line 10003)"),
+        Row(10_004, "timestamp=7&user=bob&click"),
+    ]
+
+
+def test_a_quote_in_the_middle_of_a_long_field_opens_nothing() -> None:
+    long = b"x" * (LINE_BYTES_MAX + 1)
+    rows = parse(HEADER + b"5,ann" + long, b'",click\n6,bob,click\n')
+    assert rows == [BadRow(2, "the line is longer than 65,536 bytes"), Row(3, "timestamp=6&user=bob&click")]
+
+
+def test_rows_end_where_those_of_python_end() -> None:
+    """For every short text: the row goes on if, and only if, Python's csv finds that its data ends too early."""
+    for length in range(7):
+        for text in map("".join, product('",a\r', repeat=length)):
+            quotes = Quotes()
+            quotes.feed(text.encode())
+            assert quotes.open == goes_on(text), repr(text)
+
+
+def goes_on(text: str) -> bool:
+    try:
+        list(csv.reader([text], strict=True))
+    except csv.Error as exc:
+        return str(exc) == "unexpected end of data"
+    return False
+
+
+CELL = st.text('",\n\r a', max_size=6)
+
+
+@given(rows=st.lists(st.tuples(CELL, CELL), max_size=6), cuts=st.lists(st.integers(0, 200), max_size=6))
+def test_what_python_writes_is_read_as_it_was(rows: list[tuple[str, str]], cuts: list[int]) -> None:
+    text = StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["timestamp_ms", "kind", "user", "more"])
+    writer.writerows([5, "click", user, more] for user, more in rows)
+    data = text.getvalue().encode()
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    parsed = parse(*(data[start:end] for start, end in pairwise(edges)))
+    assert [row.query for row in parsed if isinstance(row, Row)] == [
+        f"timestamp=5&user={quote(user, safe='')}&click" for user, _ in rows
+    ]
 
 
 def test_the_bytes_of_a_name_reach_the_gateway_unchanged() -> None:
