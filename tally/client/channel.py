@@ -6,6 +6,8 @@ from typing import Final
 import grpc.aio
 
 MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
+RESOLVE_AGAIN_MS: Final = 500
+"""How long a name's address is not looked up again while no connection to it comes about."""
 
 _BOTH: Final = [
     ("grpc.keepalive_time_ms", 5_000),
@@ -26,6 +28,8 @@ CLIENT_OPTIONS: Final[Sequence[tuple[str, int]]] = [
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # A shard that comes back elsewhere under its name is found at once: gRPC would look a name up every 30 s only.
+    ("grpc.dns_min_time_between_resolutions_ms", RESOLVE_AGAIN_MS),
 ]
 
 SERVER_OPTIONS: Final[Sequence[tuple[str, int]]] = [

@@ -10,12 +10,12 @@ Invariants:
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import grpc
 from etcd3 import etcdrpc as rpc
 
+from tally.cluster.etcd_tls import TlsFiles, tls_failure
 from tally.cluster.etcd_words import (
     Committed,
     Compare,
@@ -29,7 +29,7 @@ from tally.cluster.etcd_words import (
     parse_endpoints,
 )
 from tally.cluster.state import KeyValue
-from tally.errors import ConfigError, EtcdFull, EtcdRefused, EtcdUnavailable, LeaseGone
+from tally.errors import EtcdFull, EtcdRefused, EtcdUnavailable, LeaseGone
 from tally.tasks import is_cancelled
 
 __all__ = [
@@ -54,6 +54,8 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # An endpoint that moved is found at once: gRPC would look a name up every 30 s only.
+    ("grpc.dns_min_time_between_resolutions_ms", 500),
     # A proxy for the way out of the house has nothing to do with the way to etcd.
     ("grpc.enable_http_proxy", 0),
     # Else a new channel would take over the connection of the one that it replaces.
@@ -128,7 +130,7 @@ class Etcd:
         """
         self._settings = settings
         self._timeout_s = timeout_s
-        self._credentials = _credentials(settings)
+        self._tls = TlsFiles(settings)
         self._nodes: dict[str, _Node] = {}
         self._given_up: set[asyncio.Task[None]] = set()
         self._first = 0  # The endpoint to begin with: the last that answered.
@@ -215,7 +217,7 @@ class Etcd:
         for at in ((first + step) % len(targets) for step in range(len(targets))):
             node = self._node(targets[at])
             if not repeatable and not await self._connected(node):
-                reasons[targets[at]] = _NO_CONNECTION
+                reasons[targets[at]] = await self._why_not_connected(node)
                 continue
             try:
                 answer = await self._answer(node, question)
@@ -293,6 +295,17 @@ class Etcd:
                 raise
             return False
 
+    async def _why_not_connected(self, node: _Node) -> str:
+        """Return why an endpoint takes no connection; the state of a channel does not tell, a failed question does."""
+        try:
+            await node.kv.Range(rpc.RangeRequest(key=b"/", count_only=True), **self._terms())
+        except grpc.aio.AioRpcError as exc:
+            return _reason(exc)
+        except (asyncio.CancelledError, grpc.aio.UsageError):
+            if is_cancelled():
+                raise
+        return _NO_CONNECTION
+
     def _terms(self) -> dict[str, Any]:
         """What goes with every message, as of now."""
         token = (("token", self._token),) if self._token else ()
@@ -300,25 +313,12 @@ class Etcd:
 
     def _node(self, target: str) -> _Node:
         """Return the connection to an endpoint; made when it is needed, because a channel belongs to a running loop."""
+        if self._tls.renewed():
+            for other, node in list(self._nodes.items()):
+                self._give_up(other, node)
         if target not in self._nodes:
-            self._nodes[target] = _Node(target, self._credentials)
+            self._nodes[target] = _Node(target, self._tls.credentials)
         return self._nodes[target]
-
-
-def _credentials(settings: EtcdSettings) -> grpc.ChannelCredentials | None:
-    """Return what TLS needs, or None for a connection in the clear."""
-
-    def content(file: Path | None) -> bytes | None:
-        try:
-            return file.read_bytes() if file else None
-        except OSError as exc:
-            raise ConfigError("etcd certificate", str(file), f"a PEM file that can be read ({exc.strerror})") from exc
-
-    if not settings.tls:
-        return None
-    return grpc.ssl_channel_credentials(
-        content(settings.ca_file), content(settings.key_file), content(settings.cert_file)
-    )
 
 
 def _comparison(compare: Compare) -> Any:
@@ -362,6 +362,8 @@ def _reason(exc: grpc.aio.AioRpcError) -> str:
     """Return what an operator needs to know of a failure."""
     if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return _TOO_LATE
+    if (failure := tls_failure(exc.details() or "")) is not None:
+        return failure
     if _says(exc, "failed to connect to all addresses"):
         return _NO_CONNECTION
     return exc.details() or exc.code().name

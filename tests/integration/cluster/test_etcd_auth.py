@@ -1,6 +1,7 @@
 """Getting in: users and passwords, and TLS."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -111,3 +112,40 @@ async def test_tls_lets_in_who_trusts_the_certificate_and_no_other() -> None:
 async def test_certificate_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"no-such\.pem"):
         Etcd(EtcdSettings(endpoints=("a:1",), ca_file=Path("no-such.pem")))
+
+
+async def test_certificates_that_are_renewed_on_disk_are_used_by_the_next_connection(tmp_path: Path) -> None:
+    trusted = tmp_path / "trusted.pem"
+    with EtcdServer(tls=True) as server:
+        shutil.copy(server.ca_file, trusted)
+        connection = Etcd(EtcdSettings(endpoints=(server.endpoint,), ca_file=trusted))
+        try:
+            assert (await connection.commit([], [Put("/tally/a", "")])).ok
+            server.stop()
+            shutil.rmtree(server.ca_file.parent)  # It makes itself another one.
+            server.start()
+            with pytest.raises(EtcdUnavailable, match="TLS failed: certificate verify failed"):
+                await connection.read("/tally/a")
+            with pytest.raises(EtcdUnavailable, match="TLS failed: certificate verify failed"):
+                await connection.commit([], [Put("/tally/b", "")])
+            trusted.unlink()  # Somebody is at it.
+            with pytest.raises(EtcdUnavailable):
+                await connection.read("/tally/a")
+            shutil.copy(server.ca_file, trusted)
+            assert await connection.read("/tally/a") is not None
+        finally:
+            await connection.close()
+
+
+async def test_certificates_that_are_renewed_are_used_while_the_old_ones_still_hold(tmp_path: Path) -> None:
+    trusted = tmp_path / "trusted.pem"
+    with EtcdServer(tls=True) as server:
+        shutil.copy(server.ca_file, trusted)
+        connection = Etcd(EtcdSettings(endpoints=(server.endpoint,), ca_file=trusted))
+        try:
+            assert (await connection.commit([], [Put("/tally/a", "")])).ok
+            trusted.write_text("renewed, but wrongly")
+            with pytest.raises(EtcdUnavailable):
+                await connection.read("/tally/a")
+        finally:
+            await connection.close()
