@@ -189,7 +189,6 @@ class _Node:
                 working = group.create_task(until_cancelled(self._work), name="engine")
                 others = [
                     group.create_task(until_cancelled(self._reader.run), name="reader"),
-                    group.create_task(until_cancelled(self._asker.run), name="asker"),
                     group.create_task(until_cancelled(self._watch_disk), name="disk"),
                     group.create_task(until_cancelled(self._take_part), name="member"),
                 ]
@@ -216,7 +215,7 @@ class _Node:
         await asyncio.gather(self._public_server.stop(STOP_S), self._peer_server.stop(STOP_S))
 
     async def _take_part(self) -> None:
-        """Be a member, and a candidate for controller."""
+        """Be a member, ask for changes of rows, and be a candidate for controller."""
         await self._registration.register()
         # "Registered", not "all slots serve": else an ordered start would wait for itself.
         for name in ("", analytics_pb2.DESCRIPTOR.services_by_name["Analytics"].full_name):
@@ -224,6 +223,8 @@ class _Node:
         log.info("shard_ready", address=self._address, peer_address=self._peer_address)
         async with asyncio.TaskGroup() as group:
             group.create_task(until_cancelled(self._registration.run), name="registration")
+            # Not before: what a process asks for that is not registered is refused.
+            group.create_task(until_cancelled(self._asker.run), name="asker")
             group.create_task(until_cancelled(self._controller.run), name="controller")
             # The controller may be waiting for just this shard.
             await self._calls.hint_map(self._reader.state)

@@ -118,6 +118,11 @@ class Request(NamedTuple):
     process: str
     head: OpName | None = None
 
+    @property
+    def doubted(self) -> bool:
+        """Whether the controller is to look at the member by itself before it is taken out."""
+        return self.change is Change.REMOVE and self.head is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:

@@ -5,6 +5,7 @@ Invariants:
     controller that was deposed without noticing changes nothing;
   * nothing is changed before it was planned, nor while a plan finds that the map may not be the newest there was;
   * one transaction is under way at a time; requests come first, then a plan that is due, so neither starves the other;
+  * a doubted request waits for a look at the member that it is about, and nobody else waits for that;
   * a caller is told "executed" only after the transaction was acknowledged.
 
 What to write is decided in ``plan.py`` and ``row_requests.py``; here is only the seat and the transaction.
@@ -19,7 +20,7 @@ import structlog
 
 from tally.cluster.controller.health_calls import HEALTH_S, AskHealth, HealthCalls
 from tally.cluster.controller.hints import GiveSwitches, MapHints, SwitchHints, by_primary
-from tally.cluster.controller.row_requests import Answers, WaitingCalls, outcome_of
+from tally.cluster.controller.row_requests import Believed, Looks, Outcome, RowCall, WaitingCalls, outcome_of
 from tally.cluster.etcd import CreateRevision, Delete, Etcd, ModRevision, Put, ValueIs
 from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat
@@ -40,6 +41,7 @@ PLAN_GAP_S: Final = 0.05  # Between two plans, however much happens: a plan look
 _ATTEMPTS: Final = 5
 _RETRY_S: Final = 0.1
 _HELD: Final = "too few shards live"
+_NOTHING_PLANNED: Final = Believed(standstill=Standstill.NOT_PLANNED)
 
 
 @dataclass(slots=True)
@@ -49,15 +51,13 @@ class _Term:
     Attributes:
         seat_revision: ``create_revision`` of the seat that we took; 0: none.
         memory: From the last plan.
-        barred: Why nobody is taken out or promoted on request; "" if nothing speaks against it.
-        standstill: Why nothing at all is changed; None if nothing speaks against it.
+        believed: What requests are held against, by the last plan.
         notes: Of the last plan.
     """
 
     seat_revision: int = 0
     memory: Memory | None = None
-    barred: str = ""
-    standstill: Standstill | None = Standstill.NOT_PLANNED
+    believed: Believed = _NOTHING_PLANNED
     notes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -133,6 +133,8 @@ class Controller:
     async def request(self, requests: Sequence[Request]) -> list[Refusal | None]:
         """Execute what primaries ask for (rule 11); with others who ask at the same time, in one transaction.
 
+        Who asks for what is doubted waits until a call to each member that it is about has ended, two seconds at most.
+
         Returns:
             One answer for each request, in their order: None if it was executed, and is in etcd.
 
@@ -145,9 +147,22 @@ class Controller:
             raise NotController(self._seat.shard)
         if not requests:
             return []
-        call = self._waiting.add(requests, self._now())
+        looks: Looks = {}
+        if doubted := {request.shard for request in requests if request.doubted}:
+            with self._waiting.room_for(len(requests)):
+                looks = await self._look_at(sorted(doubted))
+            if not self.elected:
+                raise NotController(self._seat.shard)
+        call = self._waiting.add(requests, looks, self._now())
         self._wake.set()
         return await call.answered()
+
+    async def _look_at(self, shards: Sequence[str]) -> Looks:
+        """Ask these shards now; who has no address gives no answer."""
+        addresses = self._reader.state.addresses()
+        there = [shard for shard in shards if shard in addresses]
+        answers = await asyncio.gather(*(self._health.look(shard, addresses[shard]) for shard in there))
+        return dict(zip(there, answers, strict=True))
 
     # When to do something.
 
@@ -241,8 +256,8 @@ class Controller:
         # In a thread: where the slots of a large cluster are to be takes a second to compute.
         plan = await asyncio.to_thread(next_step, state, self._health.answers.believed(now), now, term.memory)
         term.memory = plan.memory
-        term.barred = _HELD if plan.held else ""
         self._note_standstill(plan.standstill)
+        term.believed = Believed(_HELD if plan.held else "", plan.standstill, plan.unreachable)
         if plan.notes.keys() != term.notes.keys():
             log.info("controller_planned", shard=self._seat.shard, **plan.notes)
         term.notes = plan.notes
@@ -256,7 +271,7 @@ class Controller:
                     self._switches.give(primary, address, switches)
 
     def _note_standstill(self, found: Standstill | None) -> None:
-        before, self._term.standstill = self._term.standstill, found
+        before = self._term.believed.standstill
         if found is Standstill.UNSURE:
             self._plan_soon()
         elif found is not None and found is not before:
@@ -267,7 +282,7 @@ class Controller:
         await asyncio.sleep(self._waiting.gather_s(self._now()))
         calls = self._waiting.take()
         try:
-            answers = list(await self._execute([request for call in calls for request in call.requests]))
+            answers = list((await self._execute(calls)).answers)
             for call in calls:
                 count = len(call.requests)
                 call.settle(answers[:count])
@@ -281,7 +296,9 @@ class Controller:
             for call in calls:  # Only if we are cancelled: nobody is to wait for ever.
                 call.fail(NotController(self._seat.shard))
 
-    async def _execute(self, requests: Sequence[Request]) -> Answers:
+    async def _execute(self, calls: Sequence[RowCall]) -> Outcome:
+        requests = [request for call in calls for request in call.requests]
+        looks = [look for call in calls for look in call.looks]
         failure: TallyError = Unavailable("the map changed whenever it was to be written")
         for _ in range(_ATTEMPTS):
             try:
@@ -289,10 +306,9 @@ class Controller:
                 state = await self._reader.refresh()
                 if not self.elected:
                     raise NotController(self._seat.shard)
-                outcome = outcome_of(state, requests, barred=self._term.barred, standstill=self._term.standstill)
-                executed = outcome.answers.count(None)
-                if outcome.map is None or await self._write_map(outcome.map, state, requests_executed=executed):
-                    return outcome.answers
+                outcome = outcome_of(state, requests, looks, self._term.believed)
+                if outcome.map is None or await self._write_map(outcome.map, state, **_notes(outcome)):
+                    return outcome
             except EtcdUnavailable as exc:
                 failure = exc
                 await asyncio.sleep(_RETRY_S)
@@ -319,6 +335,12 @@ class Controller:
 
     async def _give_hint(self) -> None:
         await self._hint(await self._reader.refresh())
+
+
+def _notes(outcome: Outcome) -> dict[str, int]:
+    """Return what the log says of requests."""
+    executed = {"requests_executed": outcome.answers.count(None)}
+    return executed | ({"promoted_instead_of_removed": outcome.promoted} if outcome.promoted else {})
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

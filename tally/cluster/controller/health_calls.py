@@ -72,7 +72,7 @@ class HealthCalls:
         """Prepare; ``on_difference`` is called when a shard answers otherwise than before."""
         self._ask = ask
         self._on_difference = on_difference
-        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._under_way: dict[str, asyncio.Task[ShardHealth | None]] = {}
         self.answers = HealthAnswers()
 
     def forget(self) -> None:
@@ -85,6 +85,22 @@ class HealthCalls:
             if shard not in self._under_way:
                 self._under_way[shard] = asyncio.create_task(self._ask_one(shard, address, self.answers))
 
+    async def look(self, shard: str, address: str) -> ShardHealth | None:
+        """Ask one shard now; return its answer to a call that begins after this, None if it is silent.
+
+        Takes twice ``CALL_S`` at most: a call that is under way must end first. Who looks at the same time shares one.
+        """
+        before = self._under_way.get(shard)
+        if before is not None:
+            await asyncio.wait([before])
+            if before.cancelled():
+                return None  # All of this ends.
+        if shard not in self._under_way:
+            self.ask_all({shard: address})
+        call = self._under_way[shard]
+        await asyncio.wait([call])
+        return None if call.cancelled() else call.result()
+
     async def close(self) -> None:
         """End all calls."""
         calls = list(self._under_way.values())
@@ -92,7 +108,7 @@ class HealthCalls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
 
-    async def _ask_one(self, shard: str, address: str, answers: HealthAnswers) -> None:
+    async def _ask_one(self, shard: str, address: str, answers: HealthAnswers) -> ShardHealth | None:
         asked_at = asyncio.get_running_loop().time()
         health = None
         try:
@@ -106,3 +122,4 @@ class HealthCalls:
             del self._under_way[shard]
         if answers.note(shard, asked_at, health):
             self._on_difference()
+        return health

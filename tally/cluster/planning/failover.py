@@ -9,6 +9,10 @@
 An unreachable shard stays in the sets: only the controller can't reach it, as far as is known. If the new primary can't
 either, it asks for the removal by itself (rule 5).
 
+Whose head is highest is promoted, of those with an alive key. Another would be safe too, for a term begins by asking
+for heads; but a primary that can neither reach a member nor have it removed, because it may be ahead, serves nothing,
+and two such copies would take turns for ever.
+
 Nothing of this while the plan is held (``health.py``).
 """
 
@@ -22,7 +26,11 @@ from tally.cluster.slot_map import SlotRow
 
 
 class Chooser:
-    """Chooses who is promoted: nobody shunned if it can be, by the target, else so that no hour lies on few shards."""
+    """Chooses who is promoted.
+
+    Who has an alive key comes before who has none: its disk takes writes. Then the highest head. Then nobody shunned if
+    it can be, by the target, else so that no hour lies on few shards.
+    """
 
     def __init__(self, sight: Sight, rows: Sequence[SlotRow], target: Target | None) -> None:
         self._sight = sight
@@ -31,17 +39,33 @@ class Chooser:
         self._counts = Counter(self._primaries)
         self._reach = sight.state.config.shape.widest
 
-    def successor(self, slot: int, row: SlotRow) -> str | None:
-        """Return who of the set had best be primary instead; None if nobody can."""
-        fit = [shard for shard in row.in_sync if shard != row.primary and self._sight.fit(slot, row, shard)]
-        return min(fit, key=lambda shard: self._order(slot, shard), default=None)
+    def successor(self, slot: int, row: SlotRow, *, by_head: bool) -> str | None:
+        """Return who of the set had best be primary instead; None if nobody can.
 
-    def _order(self, slot: int, shard: str) -> tuple[bool, bool, int, int, str]:
+        Args:
+            slot: Of the row.
+            row: As it is.
+            by_head: The primary may never say what it has: heads count. One that hands over brings all to the same.
+        """
+        fit = [shard for shard in row.in_sync if shard != row.primary and self._sight.fit(slot, row, shard)]
+        return min(fit, key=lambda shard: self._order(slot, shard, by_head), default=None)
+
+    def _order(self, slot: int, shard: str, by_head: bool) -> tuple[bool, int, int, bool, bool, int, int, str]:
+        epoch, opnum = self._sight.head(slot, shard).order if by_head else (0, 0)
         size = len(self._primaries)
         reach = min(self._reach, size)
         near = sum(self._primaries[(slot + far) % size] == shard for far in range(1 - reach, reach))
         wanted = self._target is not None and self._target.primaries[slot] == shard
-        return self._sight.shunned(slot, shard), not wanted, near, self._counts[shard], shard
+        return (
+            shard not in self._sight.state.alive,
+            -epoch,
+            -opnum,
+            self._sight.shunned(slot, shard),
+            not wanted,
+            near,
+            self._counts[shard],
+            shard,
+        )
 
     def note(self, slot: int, shard: str) -> None:
         """Count ``shard`` as the slot's primary from now on."""
@@ -66,7 +90,7 @@ def fail_over(sight: Sight, rows: Sequence[SlotRow], target: Target | None) -> d
 def _failed_over(sight: Sight, chooser: Chooser, slot: int, row: SlotRow) -> SlotRow:
     gone = {shard for shard in row.in_sync if shard in sight.dead or sight.copyless(slot, row, shard)}
     if row.primary in gone | sight.unreachable or sight.stuck(slot, row):
-        successor = chooser.successor(slot, row)
+        successor = chooser.successor(slot, row, by_head=True)
         if successor is not None:
             chooser.note(slot, successor)
             row = promote(row, successor)

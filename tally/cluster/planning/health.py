@@ -178,6 +178,11 @@ class Sight:
         copy = self._copy(slot, shard)
         return copy is not None and copy.complete
 
+    def head(self, slot: int, shard: str) -> OpName:
+        """Return what its copy of a slot applied last, as it said; ``NOTHING`` without a copy or an answer."""
+        copy = self._copy(slot, shard)
+        return NOTHING if copy is None else copy.head
+
     def fit(self, slot: int, row: SlotRow, shard: str) -> bool:
         """Whether it could be primary at once."""
         return not self.stopping(shard) and self.has_copy(slot, row, shard)

@@ -4,10 +4,10 @@
 |---|---|
 | a shard of the target is not in the set | a wish that it joins, within limits; a dead one joins when it is back |
 | a wish that came true, or is not of the target | withdrawn |
-| the primary is not the target's, which is fit and not shunned | a switch, asked for by the primary itself |
+| the primary is not the target's, which is fit, alive and not shunned | a switch, asked for by the primary itself |
 | the primary is not of the target, and the target's is shunned | a switch to another, so that a drain ends |
 | the primary stops | a switch to whoever is fit; all of these at once, for the shard will not wait long |
-| all of the target are in the set and live, and more are in it | one more is taken out, never the primary |
+| it serves, all of the target are in the set and live, and more are in it | one more is taken out, never the primary |
 | ``min_copies`` is above what config and members say | lowered to just that, however few copies are in the set |
 | ``min_copies`` is below that, and below the set | raised, as far as the set goes |
 
@@ -38,20 +38,22 @@ def tidied(sight: Sight, rows: Sequence[SlotRow], target: Target) -> dict[int, S
     for slot, row in enumerate(rows):
         if len(changed) == ROWS_AT_ONCE:
             break
-        after = _tidied(sight, row, target.copies[slot])
+        after = _tidied(sight, slot, row, target.copies[slot])
         if after is not row:
             changed[slot] = after
     return changed
 
 
-def _tidied(sight: Sight, row: SlotRow, wanted: frozenset[str]) -> SlotRow:
+def _tidied(sight: Sight, slot: int, row: SlotRow, wanted: frozenset[str]) -> SlotRow:
+    serves = sight.serves(slot, row)
     # Copies that are missing raise it less far, and never lower it: else the last copy of a slot would take writes.
     floor = min(sight.min_copies, max(row.min_copies, len(row.in_sync)))
     if floor != row.min_copies:
         row = with_min_copies(row, floor)
     spare = sorted(set(row.in_sync) - wanted - {row.primary})
     live = {shard for shard in row.in_sync if shard not in sight.dead}
-    if spare and wanted <= live and not sight.held:
+    # Not before the primary serves: then it has all that was acknowledged, even if its disk lost something once.
+    if spare and wanted <= live and serves and not sight.held:
         row = remove(row, spare[0])
     return row
 
@@ -125,16 +127,18 @@ def switches(sight: Sight, rows: Sequence[SlotRow], target: Target) -> dict[int,
             continue
         wanted = target.primaries[slot]
         if sight.stopping(row.primary):
-            successor = chooser.successor(slot, row)
+            successor = chooser.successor(slot, row, by_head=False)
             if successor is not None:
                 chooser.note(slot, successor)
                 urgent.append((slot, successor))
-        elif wanted != row.primary and sight.fit(slot, row, wanted):
+        elif wanted != row.primary and wanted in sight.state.alive and sight.fit(slot, row, wanted):
             if not sight.shunned(slot, wanted):
                 others.append((slot, wanted))
-            elif row.primary not in target.copies[slot] and (successor := chooser.successor(slot, row)) is not None:
-                chooser.note(slot, successor)
-                others.append((slot, successor))
+            elif row.primary not in target.copies[slot]:
+                successor = chooser.successor(slot, row, by_head=False)
+                if successor is not None:
+                    chooser.note(slot, successor)
+                    others.append((slot, successor))
     # In turn, so that some that do not come about do not keep the others waiting.
     turn = int(sight.now) * SWITCHES_AT_ONCE % len(others) if others else 0
     return dict([*urgent, *[*others[turn:], *others[:turn]][:SWITCHES_AT_ONCE]])

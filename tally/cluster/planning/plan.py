@@ -38,6 +38,7 @@ class Plan:
         map: To be written instead of the present one, in one transaction; None if it stays.
         switches: Slot -> to whom its primary should hand it over; a hint to that primary, repeated while it is due.
         held: Too few members live: requests to remove or to promote are not executed either.
+        unreachable: Who has an alive key, but did not answer for long.
         standstill: Why there is no plan, and no request is executed; None if there is one.
         notes: What was decided, for the log: event names with a slot count.
         memory: For the next plan.
@@ -46,6 +47,7 @@ class Plan:
     map: SlotMap | None = None
     switches: Mapping[int, str] = field(default_factory=dict)
     held: bool = False
+    unreachable: frozenset[str] = frozenset()
     standstill: Standstill | None = None
     notes: Mapping[str, int] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
@@ -91,6 +93,7 @@ def next_step(
         map=None if slot_map == state.map else slot_map,
         switches=due,
         held=sight.held,
+        unreachable=frozenset(sight.unreachable),
         notes={name: count for name, count in notes.items() if count},
         memory=memory,
     )

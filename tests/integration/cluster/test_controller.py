@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 import pytest
 
 from tally.cluster.controller.controller import Controller
+from tally.cluster.controller.row_requests import RowCall
 from tally.cluster.etcd import Committed, Compare, Delete, Etcd, EtcdSettings, Put
 from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat
+from tally.cluster.op_name import NOTHING, OpName
 from tally.cluster.planning.health import CopyHealth, ShardHealth
 from tally.cluster.planning.placement import first_map
 from tally.cluster.reader import ClusterReader
-from tally.cluster.rows import Change, Request, new_term, with_rows
+from tally.cluster.rows import Change, Request, new_term, promote, with_rows
 from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
 from tally.errors import EtcdUnavailable, NotController
@@ -58,6 +60,7 @@ class Shard:
         self.frozen: set[str] = set()
         self.thaw = asyncio.Event()
         self.stopping: set[str] = set()
+        self.heads: dict[str, OpName] = {}
         self.switches: list[tuple[str, str, Mapping[int, str]]] = []
         self.reader = ClusterReader(etcd, keys, poll_s=0.05)
         self.controller = Controller(
@@ -84,7 +87,13 @@ class Shard:
             return None
         held = self.reader.state.map
         copies = {
-            slot: CopyHealth(row.in_sync[shard], complete=True, epoch=row.epoch, serving=row.primary == shard)
+            slot: CopyHealth(
+                row.in_sync[shard],
+                complete=True,
+                epoch=row.epoch,
+                serving=row.primary == shard,
+                head=self.heads.get(shard, NOTHING),
+            )
             for slot, row in enumerate(held.rows if held else ())
             if shard in row.in_sync
         }
@@ -106,7 +115,7 @@ class Shard:
 
     async def planned(self) -> None:
         """Wait until it has planned as the elected one."""
-        await until(lambda: self.controller.elected and self.controller._term.standstill is None)
+        await until(lambda: self.controller.elected and self.controller._term.believed.standstill is None)
 
     @property
     def map(self) -> SlotMap:
@@ -345,7 +354,7 @@ async def test_controller_that_was_deposed_executes_nothing_more(
     await second.controller._round()
     assert first.controller.elected
     with pytest.raises(NotController):
-        await first.controller._execute([term(0)])
+        await first.controller._execute([RowCall([term(0)], {}, 0.0)])
     assert await map_in(etcd, keys) == FIRST
 
 
@@ -360,6 +369,77 @@ async def test_requests_that_wait_when_the_controller_ends_are_not_left_waiting(
         await waiting
     with pytest.raises(NotController):
         await shards[0].controller.request([term(0)])
+
+
+# What they ask for in doubt: the controller looks at who is to be removed.
+
+
+OF_S0 = next(slot for slot, row in enumerate(FIRST.rows) if row.primary == "s0")
+
+
+def doubted(head: OpName) -> Request:
+    """Return a request of s0, the controller's own shard, that is not about this one."""
+    return removal(OF_S0)._replace(head=head)
+
+
+async def test_doubted_request_waits_for_a_look_that_began_after_it_came(first: Shard) -> None:
+    """What the member told before may be older than what the primary's disk lost."""
+    request = doubted(OpName(1, 4))
+    await until(lambda: first.controller._health.answers.believed(first.controller._now())[request.shard] is not None)
+    first.heads[request.shard] = OpName(1, 5)
+    (answer,) = await first.controller.request([request])
+    assert answer is not None
+    assert "promoted instead" in answer.reason
+    assert answer.row == promote(FIRST.rows[OF_S0], request.shard)
+    await until(lambda: first.map.rows[OF_S0].primary == request.shard)
+
+
+async def test_member_that_is_not_ahead_is_removed_at_a_doubted_request(first: Shard) -> None:
+    request = doubted(OpName(1, 5))
+    first.heads[request.shard] = OpName(1, 5)
+    assert await first.controller.request([request]) == [None]
+    await until(lambda: request.shard not in first.map.rows[OF_S0].in_sync)
+
+
+async def test_nobody_waits_for_the_look_at_who_another_is_in_doubt_about(first: Shard) -> None:
+    request = doubted(OpName(1, 5))
+    first.frozen.add(request.shard)
+    waiting = asyncio.create_task(first.controller.request([request]))
+    await until(lambda: request.shard in first.controller._health._under_way)
+    assert await first.controller.request([term(OF_S0 + 1)]) == [None]
+    assert not waiting.done()
+    (answer,) = await waiting
+    assert answer is not None
+    assert "no answer" in answer.reason
+    assert request.shard in first.map.rows[OF_S0].in_sync
+
+
+async def test_member_that_is_dead_is_removed_at_a_doubted_request(
+    first: Shard, shards: list[Shard], etcd: WatchedEtcd
+) -> None:
+    request = doubted(OpName(1, 5))
+    first.controller._period_s = 3600  # It plans nothing of itself.
+    await asyncio.sleep(0.2)
+    first.silent.add(request.shard)
+    await etcd.revoke(next(one.lease for one in shards if one.name == request.shard))
+    (answer,) = await first.controller.request([request])
+    assert answer is None or "epoch 2" in answer.reason  # A plan may have been the first.
+    await until(lambda: request.shard not in first.map.rows[OF_S0].in_sync)
+
+
+async def test_request_that_waits_for_a_look_when_the_controller_ends_is_not_left_waiting(
+    shards: list[Shard],
+) -> None:
+    for one in shards:
+        await one.register()
+    request = doubted(OpName(1, 5))
+    async with running(shards[0].reader.run(), shards[0].controller.run()):
+        await shards[0].planned()
+        shards[0].frozen.add(request.shard)
+        waiting = asyncio.create_task(shards[0].controller.request([request]))
+        await until(lambda: request.shard in shards[0].controller._health._under_way)
+    with pytest.raises(NotController):
+        await waiting
 
 
 # Health.
@@ -392,7 +472,7 @@ async def test_nobody_is_taken_out_on_request_while_too_few_live(
     first.silent |= {"s1", "s2"}
     for one in shards[1:]:
         await etcd.revoke(one.lease)
-    await until(lambda: first.controller._term.barred != "")
+    await until(lambda: first.controller._term.believed.barred != "")
     refused, executed = await first.controller.request([removal(0), term(1)])
     assert refused is not None
     assert refused.reason == "too few shards live"

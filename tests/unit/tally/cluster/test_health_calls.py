@@ -80,6 +80,55 @@ async def test_one_call_to_a_shard_at_a_time_and_a_bug_is_silence() -> None:
     await calls.close()
 
 
+async def test_look_asks_anew_and_those_who_look_at_once_share_a_call() -> None:
+    """What was asked before a request came says nothing of what happened until then."""
+    asked = 0
+    go_on = asyncio.Event()
+
+    async def ask(_shard: str, _address: str) -> ShardHealth | None:
+        nonlocal asked
+        asked += 1
+        number = asked
+        await go_on.wait()
+        return ShardHealth({0: CopyHealth(f"a{number}", complete=True, epoch=1)})
+
+    calls = HealthCalls(ask, lambda: None)
+    calls.ask_all({"s0": "a:0"})
+    await until(lambda: asked == 1)
+    looks = [asyncio.create_task(calls.look("s0", "a:0")) for _ in range(3)]
+    await asyncio.sleep(0)
+    go_on.set()
+    seen = await asyncio.gather(*looks)
+    assert asked == 2
+    assert [one and one.copies[0].incarnation for one in seen] == ["a2"] * 3
+    assert calls.answers.believed(asyncio.get_running_loop().time())["s0"] == seen[0]
+
+
+async def test_look_at_who_is_silent_ends() -> None:
+    async def ask(_shard: str, _address: str) -> ShardHealth | None:
+        return None
+
+    calls = HealthCalls(ask, lambda: None)
+    assert await calls.look("s0", "a:0") is None
+
+
+async def test_look_that_is_under_way_when_all_ends_begins_no_other_call() -> None:
+    asked: list[str] = []
+
+    async def ask(shard: str, _address: str) -> ShardHealth | None:
+        asked.append(shard)
+        await asyncio.Event().wait()
+        return WELL
+
+    calls = HealthCalls(ask, lambda: None)
+    calls.ask_all({"s0": "a:0"})
+    look = asyncio.create_task(calls.look("s0", "a:0"))
+    await until(lambda: asked == ["s0"])
+    await calls.close()
+    assert await look is None
+    assert not calls._under_way
+
+
 async def test_what_was_asked_before_a_new_beginning_does_not_count() -> None:
     go_on = asyncio.Event()
 

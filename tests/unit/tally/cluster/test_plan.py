@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tally.cluster.members import Wanted
+from tally.cluster.op_name import OpName
 from tally.cluster.planning.health import COPYLESS_S, HOLD_S, NOT_SERVING_S, SHUNNED_S, SILENT_S
 from tally.cluster.planning.moves import CLONES_AT_ONCE, SWITCHES_AT_ONCE
 from tally.cluster.planning.placement import first_map
@@ -82,6 +83,48 @@ def test_dead_shard_is_taken_out_of_all_sets_at_once_and_a_live_member_promoted(
         assert new.epoch == old.epoch + (2 if old.primary == "s1" else 1)
     primaries = [row.primary for row in of.map.rows]
     assert abs(primaries.count("s0") - primaries.count("s2")) <= 1
+
+
+@pytest.mark.parametrize(("s0", "s2"), [((4, 9), (5, 1)), ((5, 1), (5, 2))])
+def test_whose_head_is_highest_is_promoted_by_epoch_and_then_by_number(
+    s0: tuple[int, int], s2: tuple[int, int]
+) -> None:
+    of = world()
+    mine = [slot for slot, row in enumerate(of.map.rows) if row.primary == "s1"]
+    others = {slot: row.primary for slot, row in enumerate(of.map.rows) if row.primary != "s1"}
+    for slot in range(8):
+        of.heads[slot, "s0"], of.heads[slot, "s2"] = OpName(*s0, b"x" * 16), OpName(*s2, b"a" * 16)
+    of.kill("s1")
+    of.plan()
+    assert {of.map.rows[slot].primary for slot in mine} == {"s2"}
+    assert {slot: of.map.rows[slot].primary for slot in others} == others
+
+
+def test_heads_do_not_count_when_a_primary_hands_over() -> None:
+    """It does so between two ops: an answer that came a little later is no reason to give all slots to one shard."""
+    of = world(4, copies=3, slots=12)
+    of.stopping.add("s1")
+    alike = of.plan().switches
+    of.heads = {(slot, "s2"): OpName(9, 9, b"x" * 16) for slot in range(12)}
+    assert of.plan().switches == alike
+    assert len(set(alike.values())) > 1
+
+
+def test_who_has_no_alive_key_is_promoted_only_if_nobody_else_can_be() -> None:
+    """Its lease was not renewed: its disk may take nothing."""
+    of = world()
+    mine = [slot for slot, row in enumerate(of.map.rows) if row.primary == "s1"]
+    of.kill("s1")
+    of.alive.discard("s2")
+    for slot in mine:
+        of.heads[slot, "s2"] = OpName(9, 9, b"x" * 16)
+    of.plan()
+    assert {of.map.rows[slot].primary for slot in mine} == {"s0"}
+    alone = world(2, copies=2)
+    alone.alive.clear()
+    alone.answering.discard("s1")
+    alone.plan()
+    assert {row.primary for row in alone.map.rows} == {"s0"}
 
 
 def test_set_of_dead_copies_stays_as_it_is() -> None:
@@ -325,6 +368,25 @@ def test_switches_of_a_shard_that_stops_are_given_all_at_once() -> None:
     mine = {slot for slot, row in enumerate(of.map.rows) if row.primary == "s1"}
     assert len(mine) > 2 * SWITCHES_AT_ONCE
     assert of.plan().switches.keys() == mine
+
+
+def test_nobody_is_taken_out_as_one_too_many_before_the_primary_serves() -> None:
+    """What is wanted no more may be all that has what the primary's disk lost."""
+    of = world(4, copies=2)
+    of.drain("s3")
+    while not any(len(row.in_sync) == 3 for row in of.map.rows):
+        of.plan()
+        for slot, shards in list(of.map.joining.items()):
+            for shard in shards:
+                of._join(slot, shard)
+    before = of.map
+    more = [slot for slot, row in enumerate(before.rows) if len(row.in_sync) == 3]
+    of.not_serving = {before.rows[slot].primary for slot in more}
+    of.plan()
+    assert [of.map.rows[slot].in_sync for slot in more] == [before.rows[slot].in_sync for slot in more]
+    of.not_serving.clear()
+    of.plan()
+    assert any(len(of.map.rows[slot].in_sync) == 2 for slot in more)
 
 
 def test_wish_for_a_shard_that_left_is_withdrawn() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tally.cluster.controller.row_requests import outcome_of
+from tally.cluster.controller.row_requests import Believed, outcome_of
 from tally.cluster.planning.health import CopyHealth, Memory, ShardHealth
 from tally.cluster.planning.placement import first_map
 from tally.cluster.planning.plan import next_step
@@ -78,7 +78,7 @@ def test_first_map_is_made_only_while_no_shard_has_a_copy() -> None:
 def test_at_a_standstill_no_request_is_executed(change: Change) -> None:
     request = Request(change, 0, 1, "s0", "", PROCESS)
     for of, reason in ((STATE, Standstill.NOT_PLANNED), (RECOVERING, None), (replace(STATE, rolled_back=True), None)):
-        found = outcome_of(of, [request], barred="", standstill=reason)
+        found = outcome_of(of, [request], [None], Believed(standstill=reason))
         assert found.map is None
         assert found.answers[0] is not None
         assert found.answers[0].reason == (reason or standstill(of, {}, {}) or Standstill.UNSURE).value

@@ -4,6 +4,7 @@ from itertools import count
 
 from tally.cluster.config import ClusterConfig
 from tally.cluster.members import Wanted
+from tally.cluster.op_name import NOTHING, OpName
 from tally.cluster.planning.health import NOT_SERVING_S, CopyHealth, Memory, ShardHealth
 from tally.cluster.planning.placement import Target, first_map, target_of
 from tally.cluster.planning.plan import Plan, next_step
@@ -26,6 +27,7 @@ class World:
         self.not_serving: set[str] = set()
         self.slow: set[int] = set()  # Slots of which no clone comes to its end.
         self.disks: dict[str, dict[int, str]] = {}  # Shard -> slot -> incarnation of its complete copy.
+        self.heads: dict[tuple[int, str], OpName] = {}  # (Slot, shard) -> what its copy applied last.
         self.memory: Memory | None = None
         self.forgets_every = 0  # After so many rounds another controller is elected; 0: never.
         self.now = 1000.0
@@ -71,7 +73,13 @@ class World:
 
     def _health_of(self, shard: str) -> ShardHealth:
         copies = {
-            slot: CopyHealth(incarnation, complete=True, epoch=row.epoch, serving=self.serves(slot, shard))
+            slot: CopyHealth(
+                incarnation,
+                complete=True,
+                epoch=row.epoch,
+                serving=self.serves(slot, shard),
+                head=self.heads.get((slot, shard), NOTHING),
+            )
             for slot, incarnation in self.disks.get(shard, {}).items()
             for row in [self.map.rows[slot]]
         }
