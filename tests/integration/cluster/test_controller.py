@@ -80,7 +80,7 @@ class Shard:
         raise ConnectionError("a shard is away")  # Which must not matter.
 
     async def ask_health(self, shard: str, address: str) -> ShardHealth | None:
-        assert address == member(int(shard[1:])).address
+        assert address == member(int(shard[1:])).peer_address
         if shard in self.frozen:
             await self.thaw.wait()
         if shard in self.silent:
@@ -523,7 +523,7 @@ async def test_primaries_that_stop_are_told_to_hand_over_until_they_have(first: 
     mine = {slot for slot, row in enumerate(FIRST.rows) if row.primary == "s1"}
     await until(lambda: len(first.switches) >= 2)
     address, shard, switches = first.switches[0]
-    assert (address, shard, set(switches)) == (member(1).address, "s1", mine)
+    assert (address, shard, set(switches)) == (member(1).peer_address, "s1", mine)
     requests = [
         Request(Change.PROMOTE, slot, 1, to, FIRST.rows[slot].in_sync[to], process="s1")
         for slot, to in sorted(switches.items())
