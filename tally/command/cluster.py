@@ -118,15 +118,29 @@ async def look(etcd: Etcd, keys: Keys) -> Seen:
     return Seen(keys, ClusterState.from_etcd(keys, found), {one.key: one.mod_revision for one in found})
 
 
-async def make(etcd: Etcd, keys: Keys, decide: Callable[[Seen], Awaitable[Change]], *, dry_run: bool = False) -> Change:
+async def make(
+    etcd: Etcd,
+    keys: Keys,
+    decide: Callable[[Seen], Awaitable[Change]],
+    *,
+    read: Callable[[Etcd, Keys], Awaitable[Seen]] = look,
+    dry_run: bool = False,
+) -> Change:
     """Decide, and write what was decided in one transaction; decide again when something changed in between.
+
+    Args:
+        etcd: Where to write.
+        keys: Of the cluster.
+        decide: Decides on what ``read`` gave.
+        read: Reads what there is.
+        dry_run: Write nothing.
 
     Raises:
         KeepsChanging: It did so each time.
         EtcdUnavailable: No answer; it may have been done. All commands can be run again.
     """
     for _ in range(_ATTEMPTS):
-        seen = await look(etcd, keys)
+        seen = await read(etcd, keys)
         change = await decide(seen)
         if dry_run or not change.then:
             return change

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import click
 
-from tally.cluster.etcd import Put
+from tally.cluster.etcd import Etcd, Put
+from tally.cluster.keys import Keys
 from tally.cluster.rows import give_up as given_up
 from tally.cluster.rows import with_rows
 from tally.cluster.state import ClusterState
@@ -17,6 +18,7 @@ from tally.command.report import outdated
 from tally.command.shards import Answers, ask_shards, found_copy
 from tally.command.slot_list import named_slots, parse_slots
 from tally.command.streams import say
+from tally.command.survey import survey
 
 _ASK_TIMEOUT_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 1.5  # A shard that just read the map may not have its copies yet.
@@ -69,7 +71,7 @@ def give_up(
 
 async def _give_up(where: Named, giving_up: "GivingUp") -> Change:
     async with where.connect() as etcd:
-        return await make(etcd, where.keys, giving_up.decide, dry_run=not giving_up.act)
+        return await make(etcd, where.keys, giving_up.decide, read=giving_up.read, dry_run=not giving_up.act)
 
 
 class GivingUp:
@@ -81,14 +83,20 @@ class GivingUp:
         self._slots = slots
         self._to = to
         self._begun: dict[tuple[int, str], str] = {}
+        self._answers: Answers = {}
+
+    async def read(self, etcd: Etcd, keys: Keys) -> Seen:
+        """Read what etcd says, and ask the shards."""
+        seen, self._answers = await survey(etcd, keys, _ASK_TIMEOUT_S)
+        return seen
 
     async def decide(self, seen: Seen) -> Change:
-        """Decide on what etcd says; called again when the map changed in between."""
+        """Decide on what was read; called again when the map changed in between."""
         state = seen.state
         slots = parse_slots(self._slots, state.config.shape.slots)
         if state.map is None:
             raise Refused("the slots are not shared out yet: there is nothing to give up")
-        answers = await ask_shards(state, timeout_s=_ASK_TIMEOUT_S)
+        answers = self._answers
         check_map(state, answers)
         found = losses(state, answers, slots, self._to)
         if again := emptied(state, answers, slots):

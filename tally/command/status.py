@@ -6,11 +6,12 @@ from typing import Any
 import click
 
 from tally.cluster.state import ClusterState
-from tally.command.cluster import cluster_options, find_cluster, look, output_option
+from tally.command.cluster import cluster_options, find_cluster, output_option
 from tally.command.options import Named
-from tally.command.report import outdated, render_json, render_table, status_report
-from tally.command.shards import Answers, ask_shards
+from tally.command.report import render_json, render_table, status_report
+from tally.command.shards import Answers
 from tally.command.streams import say
+from tally.command.survey import survey
 from tally.errors import TallyError
 
 
@@ -62,12 +63,9 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
 async def _look(where: Named) -> tuple[ClusterState, Answers, tuple[str, ...]]:
     """Return what etcd says, what each member says of itself, and which alarms stand in etcd."""
     async with where.connect() as etcd:
-        state = (await look(etcd, where.keys)).state
-        answers = await ask_shards(state)
-        if outdated(state.map, answers, state.config.shape.slots):  # Or it has changed since it was read.
-            state = (await look(etcd, where.keys)).state
+        seen, answers = await survey(etcd, where.keys)
         try:
             alarms = await etcd.alarms()
         except TallyError:  # etcd may let us at our keys only; all else is worth showing.
             alarms = ()
-    return state, answers, alarms
+    return seen.state, answers, alarms

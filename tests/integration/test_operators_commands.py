@@ -205,7 +205,9 @@ class StubShard:
     def __init__(self, copies: Mapping[int, tuple[str, int]]) -> None:
         self.copies = dict(copies)
         self.founded: list[int] = []
-        self.meanwhile: Callable[[], Awaitable[None]] | None = None
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None  # Is done while it begins a copy,
+        self.before_status: Callable[[], Awaitable[None]] | None = None  # and before it says what it has.
+        self.epochs: dict[int, int] = {}  # Slot -> epoch that its copy has stored, if not 1.
         self._server = grpc.aio.server()
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Status": grpc.unary_unary_rpc_method_handler(
@@ -235,10 +237,15 @@ class StubShard:
         return Member("127.0.0.1:1", f"127.0.0.1:{self.port}", f"{number:032x}")
 
     async def _status(self, _request: node_pb2.StatusRequest, _context: Any) -> node_pb2.StatusResponse:
+        if self.before_status is not None:
+            await self.before_status()
         return node_pb2.StatusResponse(
             copies=[
                 node_pb2.CopyStatus(
-                    slot=slot, incarnation=bytes.fromhex(name), epoch=1, head=node_pb2.OpName(epoch=1, opnum=opnum)
+                    slot=slot,
+                    incarnation=bytes.fromhex(name),
+                    epoch=self.epochs.get(slot, 1),
+                    head=node_pb2.OpName(epoch=1, opnum=opnum),
                 )
                 for slot, (name, opnum) in self.copies.items()
             ]
@@ -335,6 +342,41 @@ async def test_a_map_that_changes_in_between_is_not_written_over(world: World, s
     assert after.rows[0] == SlotRow(5, "s2", {"s2": survivor.copies[0][0]})
     assert (after.rows[1:], after.joining) == (moved.rows[1:], moved.joining)
     assert survivor.founded == [0]
+
+
+async def test_rows_that_change_all_the_time_are_no_older_map(world: World, survivor: StubShard) -> None:
+    """A shard knows a row that was written after the map was read: that is no reason to recover anything."""
+
+    async def move() -> None:
+        slot_map = await world.slot_map()
+        row = slot_map.rows[7]
+        survivor.epochs[7] = row.epoch + 1
+        await world.write(
+            Put(world.keys.map, SlotMap((*slot_map.rows[:7], replace(row, epoch=row.epoch + 1))).to_json())
+        )
+
+    survivor.before_status = move
+    told = await world.run("give-up", "--slots", "0-3")
+    assert "slots 0-3: in sync only on s0 and s1" in told.out, told
+    recover = await world.run("recover", "--dry-run")
+    assert recover.status == 0, recover
+    survivor.before_status = None
+    done = await world.run("give-up", "--slots", "0-3", "--accept-data-loss")
+    assert done.status == 0, done
+    survivor.epochs[7] += 1
+    older = await world.run("give-up", "--slots", "2", "--accept-data-loss")
+    assert (older.status, "run tally recover first" in older.err) == (1, True), older
+
+
+@pytest.mark.usefixtures("survivor")
+async def test_a_rehearsed_recovery_that_finds_all_well_is_no_failure(world: World) -> None:
+    for shard in ("s0", "s1"):
+        await world.write(Delete(world.keys.member(shard)))
+    rehearsed = await world.run("recover", "--dry-run")
+    assert (rehearsed.status, rehearsed.err) == (0, ""), rehearsed
+    assert rehearsed.out == "there is nothing to recover: the map is as new as all copies\n"
+    refused = await world.run("recover")
+    assert (refused.status, refused.err) == (1, f"Error: {rehearsed.out}"), refused
 
 
 async def test_a_holder_that_comes_back_in_between_keeps_its_slots(world: World, survivor: StubShard) -> None:

@@ -72,7 +72,11 @@ class Recovery:
             self._lost_config = lost_config(
                 self._wish.data, self._wish.shards, self._wish.copies, self._wish.min_copies
             )
-        await self._check_needed()
+        needless = await self._needless()
+        if needless and self._wish.act:
+            raise Refused(needless)
+        if needless:
+            return needless
         if not self._wish.act:
             seen, answers = await self._all_there()
             return describe_shards(seen.state, answers)
@@ -94,7 +98,8 @@ class Recovery:
 
     # Whether, and who else may write.
 
-    async def _check_needed(self) -> None:
+    async def _needless(self) -> str:
+        """Return why there is nothing to do; "" if there is."""
         seen = await self._look()
         answers = await ask_shards(seen.state, timeout_s=ASK_S)
         seen = await self._look()  # Once more: copies may have told of rows that were newer than the first.
@@ -105,7 +110,8 @@ class Recovery:
             who = f"; but {', '.join(silent)} did not answer: start them first" if silent else ""
             lost = "no shard that answers has a copy" if seen.state.map is None else "the map is as new as all copies"
             if self._config_is_there:
-                raise Refused(f"there is nothing to recover: {lost}{who}")
+                return f"there is nothing to recover: {lost}{who}"
+        return ""
 
     async def _begin(self) -> None:
         """Let the config say that the map is being made."""
