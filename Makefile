@@ -12,8 +12,8 @@ PROTOS := protos/tally/v1/analytics.proto protos/tally/internal/v1/node.proto
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-run: $(VENV)/.installed ## Start a cluster on this machine: etcd, three shards, a gateway on 127.0.0.1:8080. Ctrl-C ends it.
-	@exec $(BIN)/tally up
+run: $(VENV)/.installed ## Start a cluster here: etcd, three shards, a gateway. Ctrl-C ends it. make run HTTP=127.0.0.1:9000
+	@exec $(BIN)/python -P -m tally up $(if $(HTTP),--http '$(HTTP)')
 
 test: $(VENV)/.installed-dev ## Run every test.
 	$(BIN)/python -m pytest
@@ -63,16 +63,27 @@ lock: $(VENV)/.installed-dev ## Renew requirements*.lock from pyproject.toml.
 clean: ## Remove what make made, but not ./data.
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
+# What pip says at length goes into a file; who waits for it gets one line.
+INSTALL_LOG := $(VENV)/install.log
+define install
+@$(PIP) --retries 2 install $(1) > $(INSTALL_LOG) 2>&1 || { \
+	if grep -qi 'no space left' $(INSTALL_LOG); then why='the disk of $(VENV) is full'; \
+	elif grep -qiE 'connection|name resolution|timed out|proxy' $(INSTALL_LOG); then why='no way to the Python packages: is there a network?'; \
+	else why=$$(grep -i error $(INSTALL_LOG) | tail -n 1); fi; \
+	echo "Can't install: $${why:-pip failed} (all of it: $(INSTALL_LOG))" >&2; exit 1; }
+endef
+
+# A .venv that has no pip, because it was begun when this Python lacked it, is made anew.
 # Wheels only, each with its hash: no compiler, and nothing but what the lock names.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tally needs Python 3.11 or newer; say which with PYTHON=/path/to/python3.11")'
 	@echo "Installing into $(VENV) (once, about 20 seconds)..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --only-binary :all: --require-hashes --requirement requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -P -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(call install,--only-binary :all: --require-hashes --requirement requirements.lock)
+	$(call install,--no-deps --no-build-isolation --editable .)
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@echo "Installing the tools for tests into $(VENV)..."
-	@$(PIP) install --only-binary :all: --require-hashes --requirement requirements-dev.lock
+	$(call install,--only-binary :all: --require-hashes --requirement requirements-dev.lock)
 	@touch $@

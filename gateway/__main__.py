@@ -1,7 +1,6 @@
 """The command ``tally-gateway``, also as ``python -m gateway``."""
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,17 @@ import uvloop
 from gateway.process import serve
 from gateway.settings import GatewaySettings
 from gateway.workers import supervise
-from tally import collector, logs
-from tally.command.options import cluster_option, etcd_options, named, option, resolve_option
+from tally import __version__, collector, logs
+from tally.command.options import cluster_option, completion, etcd_options, named, option, resolve_option
 from tally.errors import ConfigError, TallyError
 from tally.limits import raise_file_limit
 
 
-@click.command(context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]})
-@click.version_option(version("tally"), prog_name="tally-gateway")
+@click.command(
+    context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
+    epilog=completion("tally-gateway"),
+)
+@click.version_option(__version__, prog_name="tally-gateway")
 @etcd_options("Where etcd is.")
 @cluster_option
 @option("--listen", default=GatewaySettings.listen, metavar="HOST:PORT", help="Where to take HTTP.")

@@ -4,7 +4,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,8 +12,8 @@ import uvloop
 
 from shard import node
 from shard.settings import ShardSettings
-from tally import collector, logs
-from tally.command.options import cluster_option, etcd_options, named, option, resolve_option
+from tally import __version__, collector, logs
+from tally.command.options import cluster_option, completion, etcd_options, named, option, resolve_option
 from tally.errors import ConfigError, TallyError
 from tally.limits import raise_file_limit
 
@@ -22,9 +21,9 @@ from tally.limits import raise_file_limit
 @click.command(
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
     epilog="Example: tally-shard --etcd etcd1:2379,etcd2:2379 --data /var/lib/tally --listen 0.0.0.0:9101 "
-    "--advertise shard4.internal:9101",
+    "--advertise shard4.internal:9101\n\n" + completion("tally-shard"),
 )
-@click.version_option(version("tally"), prog_name="tally-shard")
+@click.version_option(__version__, prog_name="tally-shard")
 @etcd_options("Where the cluster is found.")
 @cluster_option
 @option(

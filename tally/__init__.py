@@ -9,3 +9,5 @@
 
 ``gateway`` and ``shard`` are built on it; it imports neither. Other programs use HTTP, or the gRPC stubs in ``protos``.
 """
+
+__version__ = "0.1.0"

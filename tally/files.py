@@ -87,7 +87,9 @@ def write_whole(path: Path, content: str | bytes, *, mode: int = PRIVATE_FILE, s
         finally:
             system.close(file)
         system.rename(draft, path)
-    except BaseException:
+    except BaseException as exc:
+        if isinstance(exc, OSError) and exc.filename is None:
+            exc.filename = str(path)  # What a full disk says names no file.
         with contextlib.suppress(OSError):
             system.unlink(draft)
         raise

@@ -26,6 +26,18 @@ def option(name: str, **settings: Any) -> Callable[[F], F]:
     return click.option(name, envvar=variable, show_envvar=True, **{"show_default": True, **settings})
 
 
+def completion(command: str) -> str:
+    """Say at the end of ``--help`` how a shell learns the options of a command."""
+    variable = f"_{command.replace('-', '_').upper()}_COMPLETE"
+    lines = (
+        "\b",  # Is how click keeps lines apart.
+        "Completion by the shell, for its start-up file:",
+        *(f'  {shell}: eval "$({variable}={shell}_source {command})"' for shell in ("bash", "zsh")),
+        f"  fish: {variable}=fish_source {command} | source",
+    )
+    return "\n".join(lines)
+
+
 def together(*options: Callable[[F], F]) -> Callable[[F], F]:
     """Make one decorator of several; ``--help`` shows them in this order."""
 

@@ -1,10 +1,10 @@
 """The command line ``tally`` and its subcommands."""
 
-from importlib.metadata import version
 from typing import Any
 
 import click
 
+from tally import __version__
 from tally.command.cluster_config import config
 from tally.command.create import create
 from tally.command.drain import drain
@@ -12,6 +12,7 @@ from tally.command.give_up import give_up
 from tally.command.importer.import_file import import_file
 from tally.command.machine.up import up
 from tally.command.members import members
+from tally.command.options import completion
 from tally.command.recovery.recover import recover
 from tally.command.status import status
 from tally.command.streams import STDOUT, check_open
@@ -39,11 +40,21 @@ class Commands(click.Group):
             raise click.ClickException(str(exc)) from exc
         except OSError as exc:  # A full disk, a pipe whose reader is gone.
             give_up_stream(STDOUT)
-            raise click.ClickException(str(exc)) from exc
+            raise click.ClickException(_reason(exc)) from exc
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(version("tally"), prog_name="tally")
+def _reason(exc: OSError) -> str:
+    """Return what the system says, and of which file, without its number."""
+    where = f": {exc.filename}" if exc.filename else ""
+    return f"{exc.strerror}{where}" if exc.strerror else str(exc)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=completion("tally"),
+)
+@click.version_option(__version__, prog_name="tally")
 def tally() -> None:
     """Count clicks, impressions and unique users per hour, exactly, on a cluster of shards.
 

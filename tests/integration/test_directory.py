@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ IDENTITY = Identity(CONFIG.uuid, "s1", "ab" * 16, SHAPE)
 def test_identity_is_read_as_it_was_written(tmp_path: Path) -> None:
     directory = tmp_path / "made" / "on the way"
     make_identity(directory, IDENTITY)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert read_identity(directory) == IDENTITY
     assert [child.name for child in directory.iterdir()] == [IDENTITY_FILE]
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tally.errors import ConfigError, DirectoryRefused
+from tally.files import make_directories
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def locked(data: Path) -> Iterator[None]:
     """
     path = data / "lock"
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        make_directories(data)
         file = path.open("a+")
     except OSError as exc:
         raise ConfigError("--data", str(data), f"a directory that can be written ({exc.strerror})") from exc

@@ -73,7 +73,7 @@ def up(
         before = Remembered.load(data / FILE_NAME)
         machine = plan(data, address, before, shards=shards, etcd=etcd, cluster=cluster)
         where = named(machine.etcd, machine.cluster, access)
-        check_free("--http", address)
+        check_free("--http HOST:PORT (make run HTTP=HOST:PORT)", address)
         config = new_config(slots, spread, hours_together, copies, len(machine.shards))
         run = Run(machine, where, config, before, Processes(child_environment(os.environ, access)))
         asyncio.run(_until_interrupted(run))

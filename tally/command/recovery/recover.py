@@ -68,8 +68,8 @@ def recover(
       tally recover --etcd etcd:2379                                      etcd came back with an old map
       tally recover --etcd etcd:2379 --dry-run                            who is there, and whether it is needed
 
-    Exit status: 0 recovered, or --dry-run; 1 refused or not needed, not all shards are there, or etcd or a shard does not answer:
-    then it is safe to run it again; 2 wrongly called.
+    Exit status: 0 recovered, or --dry-run; 1 refused or not needed, not all shards are there, or etcd or a shard does
+    not answer: then it is safe to run it again; 2 wrongly called.
     """  # noqa: D301 - \b is how click keeps lines apart.
     where = find_cluster(etcd, cluster, access)
     wish = Wish(data, shards, copies, min_copies, frozenset(without), accept_data_loss, wait_s, act=not dry_run)

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import stat
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from tally.address import Address
 from tally.command.machine.addresses import url_of
+from tally.command.machine.lock import locked
 from tally.command.machine.processes import Ended, how_it_ended, telling_line
 from tally.command.machine.programs import Machine, shard_names, stages, usual_ports
 from tally.command.machine.remembered import Remembered, check_directory, choose_ports
@@ -205,3 +207,8 @@ def test_data_that_a_process_started_by_hand_holds_says_what_to_do() -> None:
     said = why_it_did_not_start(Ended(MACHINE.shard("s1"), 1, words))
     assert "started by hand, end it, then run again" in said
     assert "by hand" not in why_it_did_not_start(Ended(MACHINE.shard("s1"), 1, "no room"))
+
+
+def test_only_its_owner_looks_into_the_data(tmp_path: Path) -> None:
+    with locked(tmp_path / "data"):
+        assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
