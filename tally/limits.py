@@ -16,3 +16,9 @@ def raise_file_limit(connections: int = 0) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and hard < connections + SPARE_FILES:
         log.warning("few_open_files", limit=hard, connections=connections)
+
+
+def connections_max(wanted: int) -> int:
+    """Return how many connections may be open: as many as wanted, if that leaves ``SPARE_FILES`` and half as many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if hard == resource.RLIM_INFINITY else max(1, min(wanted, (hard - SPARE_FILES) * 2 // 3))

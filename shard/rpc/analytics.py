@@ -5,14 +5,10 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 import grpc
-import grpc.aio
 import structlog
-from google.protobuf import duration_pb2
-from google.protobuf.message import Message
-from google.rpc import code_pb2, error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
+from shard.rpc.statuses import Context, refuse_argument, refuse_for_now
 from tally.client.client import RoutedClient
 from tally.errors import InDoubt, InvalidEvent, Overloaded, SetAside, TallyError, Unavailable
 from tally.event import KEY_HEADER, TIMESTAMP_MS_MAX, Event, Refusal, check_key, invalid, key_hash, refusal_of
@@ -21,12 +17,9 @@ from tally.hashing import MS_PER_HOUR, hour_of
 log = structlog.get_logger()
 
 EVENTS_MAX: Final = 1000
-RETRY_AFTER_S: Final = 1
 
 _FIELDS: Final = {"timestamp": "timestamp_ms", KEY_HEADER: "idempotency_key"}
 """What is called otherwise here than in HTTP."""
-
-Context = grpc.aio.ServicerContext[Message, Message]
 
 
 def event_from_wire(wire: analytics_pb2.Event) -> Event:
@@ -74,7 +67,10 @@ class AnalyticsService(analytics_pb2_grpc.AnalyticsServicer):
     async def Record(self, request: analytics_pb2.RecordRequest, context: Context) -> analytics_pb2.RecordResponse:
         """Count events; see analytics.proto."""
         try:
-            events = events_from_wire(request.events)
+            try:
+                events = events_from_wire(request.events)
+            finally:
+                request.Clear()  # It may be large, and is held until the call ends.
             await self._client.record_all(events, context.time_remaining())
         except TallyError as exc:
             await _abort(context, exc)
@@ -99,26 +95,18 @@ class AnalyticsService(analytics_pb2_grpc.AnalyticsServicer):
 
 async def _abort(context: Context, error: TallyError) -> NoReturn:
     """End a call with the status that the wire promises for ``error``."""
-    detail: Message
     match error:
         case InvalidEvent():
-            code, text = code_pb2.INVALID_ARGUMENT, str(error)
-            violation = error_details_pb2.BadRequest.FieldViolation(field=error.parameter, description=error.detail)
-            detail = error_details_pb2.BadRequest(field_violations=[violation])
+            await refuse_argument(context, error.parameter, error.detail)
         case InDoubt():
             # Without RetryInfo: a generic retry could count the event twice.
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         case Overloaded() | Unavailable():
-            code, text = code_pb2.UNAVAILABLE, str(error)
-            detail = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=RETRY_AFTER_S))
+            await refuse_for_now(context, str(error))
         case SetAside():
             # Which one: the others of the call can be sent again without it, at once.
             where = "" if error.place is None else f"events[{error.place}]: "
-            code, text = code_pb2.UNAVAILABLE, f"{where}{error}"
-            detail = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=math.ceil(error.for_s)))
+            await refuse_for_now(context, f"{where}{error}", after_s=math.ceil(error.for_s))
         case _:
             log.error("call_failed", error=repr(error))
             await context.abort(grpc.StatusCode.INTERNAL, "internal error")
-    status = status_pb2.Status(code=code, message=text)
-    status.details.add().Pack(detail)
-    await context.abort_with_status(rpc_status.to_status(status))
