@@ -16,11 +16,12 @@ import structlog
 from gateway.app import App
 from gateway.figures import GatewayCollector
 from gateway.protocol import HttpServer
-from gateway.settings import GatewaySettings
+from gateway.settings import LISTEN, GatewaySettings
+from tally import listening
 from tally.client.client import RoutedClient
 from tally.cluster.etcd import Etcd
 from tally.cluster.reader import ClusterReader
-from tally.errors import AddressTaken, Unavailable
+from tally.errors import Unavailable
 from tally.event import Event
 from tally.monitor.process import monitored
 
@@ -74,7 +75,7 @@ async def serve(settings: GatewaySettings) -> None:
     figures = GatewayCollector(app.answered, lambda: http.connections, lambda: app.backend.events_set_aside)
     async with monitored(settings.metrics_address, lambda: figures):
         listener = await listen(http, settings)
-        log.info("listening", address="{}:{}".format(*listener.sockets[0].getsockname()[:2]))
+        log.info("listening", address=str(listening.listens_at(listener)))
         counting = asyncio.create_task(_count(settings, app), name="counting")
         try:
             await asyncio.wait({counting, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -115,16 +116,9 @@ async def listen(make: Callable[[], asyncio.BaseProtocol], settings: GatewaySett
     Raises:
         AddressTaken: It can't be listened on.
     """
-    host, port = settings.address
-    loop = asyncio.get_running_loop()
-    try:
-        # reuse_address: a restart must not wait for the old connections' TIME_WAIT.
-        listener = await loop.create_server(
-            make, host, port, backlog=_BACKLOG, reuse_address=True, reuse_port=settings.worker is not None
-        )
-    except OSError as exc:
-        raise AddressTaken("--listen (TALLY_LISTEN)", settings.listen, exc.errno) from exc
-    return listener
+    return await listening.listen(
+        make, settings.address, LISTEN, backlog=_BACKLOG, reuse_port=settings.worker is not None
+    )
 
 
 async def _count(settings: GatewaySettings, app: App) -> None:

@@ -12,6 +12,7 @@ from tally.cluster.resolve import parse_resolve
 from tally.errors import ConfigError
 from tally.monitor import door
 
+LISTEN: Final = "--listen (TALLY_LISTEN)"
 WORKERS_MAX: Final = 256
 
 
@@ -68,7 +69,7 @@ class GatewaySettings:
     @property
     def address(self) -> Address:
         """Host and port of ``listen``."""
-        return Address.parse("--listen (TALLY_LISTEN)", self.listen, port_min=0)
+        return Address.parse(LISTEN, self.listen, port_min=0)
 
     @property
     def finish_s(self) -> float:

@@ -24,9 +24,9 @@ from shard.rpc.admission import MESSAGE_BYTES_MAX
 from shard.rpc.front import Front
 from tally.address import Address
 from tally.client.channel import SERVER_OPTIONS
-from tally.command.machine.addresses import check_free
 from tally.errors import AddressTaken
 from tally.limits import connections_max
+from tally.listening import check_free
 
 _PUBLIC_FILES: Final[Sequence[FileDescriptor]] = (
     analytics_pb2.DESCRIPTOR,

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from tally.address import Address
-from tally.errors import AddressTaken
+from tally.listening import listen, listens_at
 
 SETTING: Final = "--metrics (TALLY_METRICS)"
 PATH: Final = b"/metrics"
@@ -89,15 +89,13 @@ class MetricsDoor:
         Raises:
             AddressTaken: Nothing can listen there.
         """
-        try:
-            self._server = await asyncio.start_server(
-                self._take, address.host, address.port, limit=REQUEST_BYTES_MAX, backlog=CONNECTIONS_MAX
-            )
-        except OSError as exc:
-            raise AddressTaken(SETTING, str(address), exc.errno) from exc
-        found = Address(*self._server.sockets[0].getsockname()[:2])
-        log.info("metrics_listening", address=str(found))
-        return found
+        self._server = await listen(self._connection, address, SETTING, backlog=CONNECTIONS_MAX)
+        there = listens_at(self._server)
+        log.info("metrics_listening", address=str(there))
+        return there
+
+    def _connection(self) -> asyncio.StreamReaderProtocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(REQUEST_BYTES_MAX), self._take)
 
     async def close(self) -> None:
         """Take no more requests, and drop those that are open; safe to repeat."""

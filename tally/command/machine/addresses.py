@@ -6,6 +6,7 @@ from typing import Final
 
 from tally.address import Address
 from tally.errors import AddressTaken
+from tally.listening import check_free
 
 LOOPBACK: Final = "127.0.0.1"
 _EVERYWHERE: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - to recognise it.
@@ -14,22 +15,6 @@ _EVERYWHERE: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - to recog
 def url_of(address: Address) -> str:
     """Return where this machine reaches an HTTP server that listens on ``address``."""
     return f"http://{Address(_EVERYWHERE.get(address.host, address.host), address.port)}"
-
-
-def check_free(option: str, address: Address) -> None:
-    """Make sure that something can listen there.
-
-    Raises:
-        AddressTaken: Nothing can.
-    """
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As servers do: what a connection of yesterday left behind is no hindrance.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as exc:
-        raise AddressTaken(option, str(address), exc.errno) from exc
 
 
 def port_is_free(port: int) -> bool:

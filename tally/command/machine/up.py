@@ -12,7 +12,7 @@ import click
 from tally.address import Address
 from tally.cluster.config import FIRST_SHARDS_MAX
 from tally.cluster.keys import check_name
-from tally.command.machine.addresses import LOOPBACK, check_free, fresh_ports, port_is_free
+from tally.command.machine.addresses import LOOPBACK, fresh_ports, port_is_free
 from tally.command.machine.lock import locked
 from tally.command.machine.processes import Processes
 from tally.command.machine.programs import ETCD, Machine, port_names, usual_ports
@@ -20,6 +20,7 @@ from tally.command.machine.remembered import FILE_NAME, Remembered, check_direct
 from tally.command.machine.run import Run
 from tally.command.options import etcd_options, named, new_config, option, shape_options
 from tally.errors import ConfigError
+from tally.listening import check_free
 
 _SHARDS: Final = 3
 
