@@ -19,6 +19,7 @@ from shard.figures import Figures, ShardCollector
 from shard.rpc.analytics import AnalyticsService
 from shard.rpc.asking import Asker
 from shard.rpc.exchange import NodeService
+from shard.rpc.peer_guard import PeerGuard
 from shard.rpc.peers import Peers
 from shard.rpc.servers import listen, peer_server, public_server
 from shard.rpc.to_controller import ToController
@@ -26,6 +27,7 @@ from shard.settings import LISTEN, PEER_LISTEN, ShardSettings
 from shard.storage.damage import note_damage, open_data
 from shard.storage.directory import check_identity, make_identity, read_identity
 from shard.storage.disk import DISK_MAX_S
+from shard.storage.kept_secret import KeptSecret, make_private
 from shard.storage.room import Room
 from shard.storage.store import Store
 from tally.address import Address
@@ -79,6 +81,7 @@ async def run(settings: ShardSettings, stop: Stop) -> None:
         reader = ClusterReader(etcd, settings.keys, poll_s=min(1.0, settings.lease_s / 4), resolve=settings.resolved)
         await reader.start(float("inf"))
         identity = own_directory(settings, reader.state.config)
+        make_private(settings.data)
         structlog.contextvars.bind_contextvars(process=f"shard {identity.shard}")
         identity, store = await asyncio.to_thread(
             open_data,
@@ -123,7 +126,7 @@ class _Node:
         self._shard = shard
         self._reader = reader
         self._client = RoutedClient(reader, own=Own(shard, LastWords(settings.data / LAST_WORDS)))
-        self._calls = NodeCalls(identity.cluster)
+        self._calls = NodeCalls(lambda: reader.state)
         self._controller = Controller(
             etcd,
             keys,
@@ -158,10 +161,11 @@ class _Node:
             ttl_s=settings.lease_s,
         )
         self._room = Room(settings.data)
+        self._secret = KeptSecret(settings.data)
         self._service = NodeService(self._engine, reader, self._to_controller, shard)
         self._health = health.aio.HealthServicer()
         self._public_server = public_server(AnalyticsService(self._client), self._health)
-        self._peer_server = peer_server(self._service)
+        self._peer_server = peer_server(self._service, PeerGuard(lambda: reader.state, shard))
         listen(self._public_server, Address.parse(LISTEN, settings.listen), LISTEN)
         listen(self._peer_server, settings.peers, PEER_LISTEN)
 
@@ -247,6 +251,8 @@ class _Node:
 
     async def _watch_disk(self) -> None:
         while True:
+            if (secret := self._reader.state.secret) is not None:
+                await asyncio.to_thread(self._secret.keep, secret)
             disk = await asyncio.to_thread(shutil.disk_usage, self._data)
             self._room.see(disk.used, disk.free)
             self._engine.room(takes_copies=self._room.takes_copies, takes_ops=self._room.takes_events)

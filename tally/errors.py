@@ -189,6 +189,20 @@ class ClusterMissing(TallyError):
         )
 
 
+class SecretMissing(TallyError):
+    """A cluster has no secret, without which its processes refuse each other. Make one, and start again."""
+
+    def __init__(self, cluster: str = "") -> None:
+        super().__init__(cluster)
+        self.cluster = cluster
+
+    def __str__(self) -> str:
+        return (
+            "the cluster has no secret for its processes to prove themselves with; one that an older version made has "
+            f"none yet: end all its processes, then: tally secret create --cluster {self.cluster or 'NAME'}"
+        )
+
+
 class ClusterReplaced(TallyError):
     """The cluster of this process is gone: etcd holds another one of its name. Fatal; start again to join that."""
 

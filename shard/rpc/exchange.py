@@ -16,7 +16,7 @@ from shard.engine.hour_parts import PartOfHour, Question
 from shard.rpc.calls_wire import INCARNATION_BYTES
 from shard.rpc.replication import Cloning, ReplicateStream
 from shard.rpc.to_controller import ToController
-from tally.client.channel import CLUSTER_HEADER, SENDER_HEADER, SHARD_HEADER
+from tally.client.channel import SENDER_HEADER
 from tally.client.counts import HourCounts
 from tally.cluster.controller.node_words import switches_of
 from tally.cluster.reader import ClusterReader
@@ -150,7 +150,7 @@ async def taking_in(stream: _Stream | ReplicateStream, requests: AsyncIterator[A
 
 
 class NodeService(node_pb2_grpc.NodeServicer):
-    """``tally.internal.v1.Node`` of one shard."""
+    """``tally.internal.v1.Node`` of one shard; who calls it was asked by ``PeerGuard``."""
 
     def __init__(self, engine: Engine, reader: ClusterReader, to_controller: ToController, shard: str) -> None:
         self._engine = engine
@@ -166,21 +166,10 @@ class NodeService(node_pb2_grpc.NodeServicer):
         context: "grpc.aio.ServicerContext[Any, Any]",
     ) -> AsyncIterator[node_pb2.ExchangeResponse]:
         """Serve one stream; see node.proto."""
-        await self._check_addressee(context)
         stream = _Stream(self._engine, self._reader.state.config.shape)
         async with taking_in(stream, request_iterator):
             async for message in stream.answers():
                 yield message
-
-    async def _check_addressee(self, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
-        """Refuse what is meant for another shard or cluster that had this address before."""
-        meant: dict[str, str | bytes] = dict(context.invocation_metadata() or ())
-        cluster, shard = meant.get(CLUSTER_HEADER), meant.get(SHARD_HEADER)
-        if (cluster, shard) != (self._reader.state.config.uuid, self._shard):
-            text = (
-                f"this is shard {self._shard} of cluster {self._reader.state.config.uuid}, not {shard!r} of {cluster!r}"
-            )
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, text)
 
     async def Replicate(
         self,
@@ -188,7 +177,6 @@ class NodeService(node_pb2_grpc.NodeServicer):
         context: "grpc.aio.ServicerContext[Any, Any]",
     ) -> AsyncIterator[node_pb2.ReplicateResponse]:
         """Serve another shard's copies; see node.proto."""
-        await self._check_addressee(context)
         stream = ReplicateStream(self._engine, _sender(context), self._slots)
         async with taking_in(stream, request_iterator):
             async for message in stream.answers():
@@ -198,7 +186,6 @@ class NodeService(node_pb2_grpc.NodeServicer):
         self, request: node_pb2.CloneRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> AsyncIterator[node_pb2.CloneResponse]:
         """Give a copy to another shard; see node.proto."""
-        await self._check_addressee(context)
         await self._check_slots(context, [request.slot])
         async for part in self._cloning.give(_sender(context), request):
             yield part
@@ -207,7 +194,6 @@ class NodeService(node_pb2_grpc.NodeServicer):
         self, request: node_pb2.StatusRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> node_pb2.StatusResponse:
         """Tell what this shard has and serves; see node.proto."""
-        await self._check_addressee(context)
         held = self._reader.state.map
         response = node_pb2.StatusResponse(
             shard=self._shard,
@@ -227,7 +213,6 @@ class NodeService(node_pb2_grpc.NodeServicer):
         self, request: node_pb2.ChangeRowsRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> node_pb2.ChangeRowsResponse:
         """Change rows, as the controller; see node.proto."""
-        await self._check_addressee(context)
         try:
             return node_pb2.ChangeRowsResponse(refusals=await self._to_controller.take(request))
         except NotController as exc:
@@ -241,7 +226,6 @@ class NodeService(node_pb2_grpc.NodeServicer):
         self, request: node_pb2.SwitchSlotsRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> node_pb2.SwitchSlotsResponse:
         """Hand slots over; see node.proto."""
-        await self._check_addressee(context)
         await self._check_slots(context, request.slots)
         for slot, shard in switches_of(request).items():
             self._engine.hand_over(slot, shard)
@@ -251,7 +235,6 @@ class NodeService(node_pb2_grpc.NodeServicer):
         self, request: node_pb2.FoundCopyRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> node_pb2.FoundCopyResponse:
         """Begin an empty copy; see node.proto."""
-        await self._check_addressee(context)
         await self._check_slots(context, [request.slot])
         if len(request.incarnation) != INCARNATION_BYTES:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"an incarnation has {INCARNATION_BYTES} bytes")

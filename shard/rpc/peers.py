@@ -102,7 +102,7 @@ class Peers:
             shard,
             address,
             method=lambda stub: stub.Replicate,
-            metadata=peer_metadata(self._reader.state.config.uuid, shard, self._shard),
+            metadata=lambda: peer_metadata(self._reader.state, shard, self._shard),
             fill=lambda: self._fill(shard),
             on_response=lambda response: self._on_response(shard, response),
             on_broken=lambda refused: self._broken(shard, refused=refused),
@@ -129,6 +129,7 @@ class Peers:
 
     def _broken(self, shard: str, *, refused: bool) -> None:
         self._to_send.pop(shard, None)
+        self._reader.refresh_soon()  # Where it is, or the secret, may be another by now.
         self._calls.all_failed(shard, refused=refused)
 
     def _state_changed(self, state: ClusterState) -> None:
@@ -176,7 +177,7 @@ class Peers:
         request = node_pb2.CloneRequest(slot=call.slot, incarnation=bytes.fromhex(call.message.incarnation))
         if call.message.head is not None:
             request.head.CopyFrom(name_to_wire(call.message.head))
-        stream = stub.Clone(request, metadata=peer_metadata(self._reader.state.config.uuid, shard, self._shard))
+        stream = stub.Clone(request, metadata=peer_metadata(self._reader.state, shard, self._shard))
         try:
             while True:
                 async with asyncio.timeout(PART_MAX_S):

@@ -4,7 +4,7 @@ Invariants:
   * the public server knows nothing of the internal service, not even by reflection;
   * whoever can reach them, and whatever is sent: both hold a bounded number of connections, the public one a bounded
     number of calls and bytes of messages (``front.py``);
-  * the internal server has no other service, and no reflection.
+  * the internal server has no other service, and no reflection; ``PeerGuard`` stands before it.
 """
 
 import errno
@@ -22,6 +22,7 @@ from protos.tally.internal.v1 import node_pb2_grpc
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
 from shard.rpc.admission import MESSAGE_BYTES_MAX
 from shard.rpc.front import Front
+from shard.rpc.peer_guard import PeerGuard
 from tally.address import Address
 from tally.client.channel import SERVER_OPTIONS
 from tally.errors import AddressTaken
@@ -81,9 +82,9 @@ def public_server(
     return server
 
 
-def peer_server(node: node_pb2_grpc.NodeServicer) -> grpc.aio.Server:
-    """Return a server of what the processes of the cluster call; it listens nowhere yet."""
-    server = grpc.aio.server(options=_options(_PEER_OPTIONS, _PEER_CONNECTIONS))
+def peer_server(node: node_pb2_grpc.NodeServicer, guard: PeerGuard) -> grpc.aio.Server:
+    """Return a server of what the processes of the cluster call, and ``guard`` lets in; it listens nowhere yet."""
+    server = grpc.aio.server(interceptors=[guard], options=_options(_PEER_OPTIONS, _PEER_CONNECTIONS))
     node_pb2_grpc.add_NodeServicer_to_server(node, server)
     return server
 

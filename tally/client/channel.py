@@ -5,6 +5,9 @@ from typing import Final
 
 import grpc.aio
 
+from tally.cluster.state import ClusterState
+from tally.errors import SecretMissing
+
 MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 RESOLVE_AGAIN_MS: Final = 500
 """How long a name's address is not looked up again while no connection to it comes about."""
@@ -44,17 +47,27 @@ SERVER_OPTIONS: Final[Sequence[tuple[str, int]]] = [
 CLUSTER_HEADER: Final = "tally-cluster"
 SHARD_HEADER: Final = "tally-shard"
 SENDER_HEADER: Final = "tally-sender"
+SECRET_HEADER: Final = "tally-secret"  # noqa: S105 - a name.
 
 
-def peer_metadata(cluster: str, shard: str, sender: str = "") -> grpc.aio.Metadata:
-    """Return what tells a shard whom a call is meant for, and from whom it is if that is a shard.
+def peer_metadata(state: ClusterState, shard: str, sender: str = "") -> grpc.aio.Metadata:
+    """Return what goes with each call of the internal service.
+
+    It proves that the caller belongs to the cluster, and says whom the call is meant for.
 
     Args:
-        cluster: The uuid of the cluster.
+        state: What is known of the cluster now: its secret may be replaced.
         shard: The id of the shard that is meant.
         sender: The id of the shard that calls.
+
+    Raises:
+        SecretMissing: The cluster has no secret.
     """
-    metadata = grpc.aio.Metadata((CLUSTER_HEADER, cluster), (SHARD_HEADER, shard))
+    if state.secret is None:
+        raise SecretMissing
+    metadata = grpc.aio.Metadata(
+        (SECRET_HEADER, state.secret.reveal()), (CLUSTER_HEADER, state.config.uuid), (SHARD_HEADER, shard)
+    )
     if sender:
         metadata.add(SENDER_HEADER, sender)
     return metadata

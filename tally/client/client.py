@@ -199,7 +199,7 @@ class RoutedClient:
             shard,
             address,
             method=lambda stub: stub.Exchange,
-            metadata=peer_metadata(self._source.state.config.uuid, shard),
+            metadata=lambda: peer_metadata(self._source.state, shard),
             fill=lambda: self._fill(shard),
             on_response=self._on_response,
             on_broken=lambda refused: self._link_broken(shard, refused=refused),

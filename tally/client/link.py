@@ -31,7 +31,7 @@ class ShardLink(Generic[Request, Response]):
         address: str,
         *,
         method: "Callable[[node_pb2_grpc.NodeAsyncStub], Callable[..., Any]]",
-        metadata: grpc.aio.Metadata,
+        metadata: Callable[[], grpc.aio.Metadata],
         fill: Callable[[], Request | None],
         on_response: Callable[[Response], None],
         on_broken: Callable[[bool], None],
@@ -42,7 +42,7 @@ class ShardLink(Generic[Request, Response]):
             shard: The shard's id.
             address: Its ``host:port``.
             method: Which streaming call of the shard to use.
-            metadata: Says for whom it is meant; at a reused address another shard may answer, and must refuse.
+            metadata: Returns what goes with the stream that is about to begin: from whom it is, and for whom.
             fill: Called when the stream can take a message; None when there is nothing to send.
             on_response: Called with each message that comes back.
             on_broken: Called when the stream broke: nothing that was sent and not answered will be answered. True: its
@@ -82,7 +82,7 @@ class ShardLink(Generic[Request, Response]):
 
     async def _one_stream(self) -> bool:
         """Use one stream until it breaks, or until either direction fails; return whether nobody listens there."""
-        call = self._method(self.stub)(metadata=self._metadata)
+        call = self._method(self.stub)(metadata=self._metadata())
         both = [asyncio.create_task(self._send(call)), asyncio.create_task(self._receive(call))]
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -102,8 +102,11 @@ class ShardLink(Generic[Request, Response]):
         return refused
 
     def _log_refusal(self, error: grpc.aio.AioRpcError) -> None:
-        if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-            log.warning("shard_is_another", shard=self.shard, address=self.address, reason=error.details())
+        match error.code():
+            case grpc.StatusCode.FAILED_PRECONDITION:
+                log.warning("shard_is_another", shard=self.shard, address=self.address, reason=error.details())
+            case grpc.StatusCode.UNAUTHENTICATED:
+                log.warning("shard_knows_another_secret", shard=self.shard, address=self.address)
 
     async def _receive(self, call: Any) -> None:
         while (response := await call.read()) is not grpc.aio.EOF:

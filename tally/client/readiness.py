@@ -27,18 +27,18 @@ async def not_serving(state: ClusterState, stubs: "Mapping[str, node_pb2_grpc.No
         found = f"{len(state.alive)} of {state.config.first_shards} shards are there"
         return [f"there is no map yet: {found}"]
     shards = sorted(state.map.slots_per_primary())
-    answers = await asyncio.gather(*(serving_slots(state.config.uuid, shard, stubs.get(shard)) for shard in shards))
+    answers = await asyncio.gather(*(serving_slots(state, shard, stubs.get(shard)) for shard in shards))
     return reasons(state.map, dict(zip(shards, answers, strict=True)))
 
 
 async def serving_slots(
-    cluster: str, shard: str, stub: "node_pb2_grpc.NodeAsyncStub | None", timeout_s: float = STATUS_TIMEOUT_S
+    state: ClusterState, shard: str, stub: "node_pb2_grpc.NodeAsyncStub | None", timeout_s: float = STATUS_TIMEOUT_S
 ) -> dict[int, int] | None:
     """Return slot -> epoch as the shard serves them; None if it does not answer, or another one does in its place."""
     if stub is None:
         return None
     try:
-        status = await stub.Status(node_pb2.StatusRequest(), timeout=timeout_s, metadata=peer_metadata(cluster, shard))
+        status = await stub.Status(node_pb2.StatusRequest(), timeout=timeout_s, metadata=peer_metadata(state, shard))
     except (grpc.aio.AioRpcError, grpc.aio.UsageError):
         return None
     except asyncio.CancelledError:

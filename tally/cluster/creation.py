@@ -1,11 +1,12 @@
-"""Making a cluster: its config in etcd, written once. Whoever comes second takes what is there, or is refused."""
+"""Making a cluster: its config and its secret in etcd. Whoever comes second takes what is there, or is refused."""
 
 from typing import NamedTuple
 
 from tally.cluster.config import ClusterConfig
-from tally.cluster.etcd import CreateRevision, Etcd, Put
+from tally.cluster.etcd import Compare, CreateRevision, Etcd, ModRevision, Put
 from tally.cluster.keys import Keys
-from tally.errors import EtcdUnavailable, TallyError
+from tally.cluster.secret import ClusterSecret
+from tally.errors import ClusterMissing, EtcdUnavailable, TallyError
 
 
 class ClusterDiffers(TallyError):
@@ -31,9 +32,9 @@ class Creation(NamedTuple):
 
 
 async def create_if_absent(etcd: Etcd, keys: Keys, wanted: ClusterConfig) -> Creation:
-    """Write the config of a cluster, unless there is one.
+    """Write the config of a cluster and draw its secret, unless there is such a cluster.
 
-    Safe to repeat. What an operator may change is left as it is found.
+    Safe to repeat. What an operator may change is left as it is found; a secret that is missing stays so.
 
     Raises:
         ClusterDiffers: There is one, and something fixed in it is not as wanted.
@@ -41,7 +42,8 @@ async def create_if_absent(etcd: Etcd, keys: Keys, wanted: ClusterConfig) -> Cre
         EtcdUnavailable: No answer; it may have been written.
     """
     absent = CreateRevision(keys.config, 0)
-    if (await etcd.commit(compare=[absent], then=[Put(keys.config, wanted.to_json())])).ok:
+    both = [Put(keys.config, wanted.to_json()), Put(keys.secret, ClusterSecret.draw().to_json())]
+    if (await etcd.commit(compare=[absent], then=both)).ok:
         return Creation(wanted, made=True)
     found = await etcd.read(keys.config)
     if found is None:
@@ -50,3 +52,29 @@ async def create_if_absent(etcd: Etcd, keys: Keys, wanted: ClusterConfig) -> Cre
     if differences := config.differences(wanted):
         raise ClusterDiffers(keys.cluster, tuple(differences))
     return Creation(config, made=False)
+
+
+async def create_secret(etcd: Etcd, keys: Keys, *, replace: bool = False) -> bool:
+    """Draw a secret for a cluster, unless it has one; return whether that was done.
+
+    Args:
+        etcd: Where the cluster is.
+        keys: Of the cluster.
+        replace: Also if it has one.
+
+    Raises:
+        ClusterMissing: There is no cluster of that name.
+        EtcdUnavailable: No answer; it may have been written.
+    """
+    while True:
+        config, secret = await etcd.read(keys.config), await etcd.read(keys.secret)
+        if config is None:
+            raise ClusterMissing(keys.cluster)
+        if secret is not None and not replace:
+            return False
+        guards: list[Compare] = [
+            CreateRevision(keys.config, config.create_revision),
+            ModRevision(keys.secret, secret.mod_revision if secret else 0),
+        ]
+        if (await etcd.commit(guards, [Put(keys.secret, ClusterSecret.draw().to_json())])).ok:
+            return True

@@ -36,6 +36,11 @@ class Keys:
         return f"{self.prefix}config"
 
     @property
+    def secret(self) -> str:
+        """What its processes prove themselves with to each other: ``secret.py``. Not to be shown."""
+        return f"{self.prefix}secret"
+
+    @property
     def map(self) -> str:
         """Who owns which slot: ``slot_map.py``."""
         return f"{self.prefix}map"

@@ -2,6 +2,7 @@
 
 Invariants:
   * a map is never exchanged for an older one, nor for none: its rows tell, for a restored etcd numbers revisions anew;
+  * every state has a secret, for a process that has none could speak to nobody;
   * a read that begins after a call of ``refresh`` ends before that returns;
   * at most one read is under way.
 
@@ -20,7 +21,7 @@ from tally.cluster.etcd import Etcd
 from tally.cluster.keys import Keys
 from tally.cluster.state import ClusterState
 from tally.cluster.trouble import Trouble
-from tally.errors import BadClusterData, ClusterMissing, ClusterReplaced, EtcdUnavailable, TallyError
+from tally.errors import BadClusterData, ClusterMissing, ClusterReplaced, EtcdUnavailable, SecretMissing, TallyError
 from tally.files import make_directories, write_whole
 
 log = structlog.get_logger()
@@ -32,12 +33,16 @@ _READ_ALL_S: Final = 60.0  # So often at least: revisions tell nothing of an etc
 def take_in(held: ClusterState | None, found: ClusterState, cluster: str) -> ClusterState:
     """Return what to hold after ``found`` was read.
 
-    The map that is held stays if there is none now, or an older one; a member that can't be read stays as it was.
+    The map that is held stays if there is none now, or an older one; so does the secret if there is none, and a member
+    that can't be read.
 
     Raises:
         ClusterReplaced: What is fixed for the life of a cluster has changed.
+        SecretMissing: Nothing is held yet, and there is no secret.
     """
     if held is None:
+        if found.secret is None:
+            raise SecretMissing(cluster)
         return found
     if found.config.uuid != held.config.uuid:
         raise ClusterReplaced(cluster, f"its uuid is {found.config.uuid}, not {held.config.uuid}")
@@ -45,6 +50,8 @@ def take_in(held: ClusterState | None, found: ClusterState, cluster: str) -> Clu
     if differences:
         raise ClusterReplaced(cluster, ", ".join(differences))
     found = _with_unreadable(held, found, Keys(cluster))
+    if found.secret is None:
+        found = replace(found, secret=held.secret)
     if held.map is None or (found.map is not None and not found.map.goes_back_from(held.map)):
         return found
     return replace(found, map=held.map, rolled_back=True)
@@ -125,6 +132,7 @@ class ClusterReader:
         Raises:
             EtcdUnavailable: etcd stayed away, and there is no file to start from.
             ClusterMissing: Nobody made the cluster, and there is no file of it.
+            SecretMissing: The cluster has no secret, and there is no file of it.
             TallyError: Other errors, at once: waiting would not cure them.
         """
         clock = asyncio.get_running_loop().time
@@ -140,6 +148,10 @@ class ClusterReader:
                     return
                 else:
                     raise
+            except SecretMissing:
+                if not self._start_from_file():
+                    raise
+                return
             else:
                 self._trouble.over()
                 return
@@ -233,7 +245,6 @@ class ClusterReader:
             log.warning("state_file_unusable", file=str(self._file), reason=str(exc))
             return False
         log.warning("started_from_file", file=str(self._file), map_revision=state.map_revision)
-        self._kept = text
         self._adopt(state)
         return True
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 from tally.cluster.config import ClusterConfig, parse_object
 from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat, Member
+from tally.cluster.secret import ClusterSecret
 from tally.cluster.slot_map import SlotMap
 from tally.errors import BadClusterData, ClusterMissing
 
@@ -40,6 +41,8 @@ class ClusterState:
         map_revision: ``mod_revision`` of the map in etcd; 0 without one. Guards what the controller writes.
         rolled_back: etcd has an older map than ``map``, or none any more: it was restored, or lost its data.
         unreadable: Key -> reason, of members that somebody wrote wrongly: one of them must not blind all the others.
+        secret: What its processes prove themselves with to each other. None where an older version made the cluster, or
+            etcd lost it: then no call between them is possible.
         resolve: Shard -> where this very process reaches it, if not at its own ``peer_address``; told to nobody else.
     """
 
@@ -52,6 +55,7 @@ class ClusterState:
     map_revision: int = 0
     rolled_back: bool = False
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    secret: ClusterSecret | None = None
     resolve: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -60,17 +64,19 @@ class ClusterState:
 
         Raises:
             ClusterMissing: There is no config among them.
-            BadClusterData: The config, the map or the controller can't be read.
+            BadClusterData: The config, the secret, the map or the controller can't be read.
         """
         by_key = {one.key: one for one in found}
         if keys.config not in by_key:
             raise ClusterMissing(keys.cluster)
         config = ClusterConfig.from_json(by_key[keys.config].value, keys.config)
+        secret = by_key.get(keys.secret)
         seat = by_key.get(keys.controller)
         row = by_key.get(keys.map)
         members, unreadable = _members(keys, by_key)
         return cls(
             config=config,
+            secret=ClusterSecret.from_json(secret.value, keys.secret) if secret else None,
             members=members,
             unreadable=unreadable,
             alive={
@@ -94,10 +100,14 @@ class ClusterState:
         return {shard: self.resolve.get(shard, member.peer_address) for shard, member in self.members.items()}
 
     def to_file(self, cluster: str) -> str:
-        """Return what a gateway keeps on disk of the cluster of that name, to start from when etcd is away."""
+        """Return what a gateway keeps on disk of the cluster of that name, to start from when etcd is away.
+
+        The secret is in it: nobody else may read the file.
+        """
         return json.dumps(
             {
                 "cluster": cluster,
+                "secret": self.secret.reveal() if self.secret else None,
                 "config": json.loads(self.config.to_json()),
                 "members": {shard: json.loads(member.to_json()) for shard, member in self.members.items()},
                 "map": json.loads(self.map.to_json()) if self.map else None,
@@ -118,8 +128,10 @@ class ClusterState:
         try:
             config = ClusterConfig.from_json(json.dumps(value["config"]), path)
             rows = value["map"]
+            secret = json.dumps({"secret": value.get("secret")})
             return cls(
                 config=config,
+                secret=ClusterSecret.from_json(secret, path),
                 members={
                     shard: Member.from_json(json.dumps(member), path) for shard, member in value["members"].items()
                 },

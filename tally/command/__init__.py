@@ -5,6 +5,7 @@
     importer/                           ``import``: events from a file, through a gateway
     recovery/                           ``recover``: the map, made anew from what the copies have
     create, cluster_config, members     ``create``, ``config``, ``members``
+    cluster_secret                      ``secret``
     status, report                      ``status``, and what it shows
     drain, drain_watch                  ``drain``, and how far it is
     give_up, losses                     ``give-up``, and what it costs

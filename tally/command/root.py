@@ -6,6 +6,7 @@ import click
 
 from tally import __version__
 from tally.command.cluster_config import config
+from tally.command.cluster_secret import secret
 from tally.command.create import create
 from tally.command.drain import drain
 from tally.command.give_up import give_up
@@ -82,5 +83,5 @@ def tally() -> None:
     """  # noqa: D301 - \b is how click keeps lines apart.
 
 
-for command in (up, create, status, import_file, members, drain, config, give_up, recover):
+for command in (up, create, status, import_file, members, drain, config, secret, give_up, recover):
     tally.add_command(command)

@@ -110,7 +110,7 @@ async def _ask(state: ClusterState, shard: str, timeout_s: float) -> ShardAnswer
         stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(channel)
         try:
             status = await stub.Status(
-                node_pb2.StatusRequest(), timeout=timeout_s, metadata=peer_metadata(state.config.uuid, shard)
+                node_pb2.StatusRequest(), timeout=timeout_s, metadata=peer_metadata(state, shard)
             )
         except grpc.aio.AioRpcError:
             return None
@@ -158,7 +158,7 @@ async def found_copy(state: ClusterState, shard: str, slot: int, incarnation: st
     async with open_channel(state.members[shard].peer_address) as channel:
         stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(channel)
         request = node_pb2.FoundCopyRequest(slot=slot, incarnation=bytes.fromhex(incarnation))
-        metadata = peer_metadata(state.config.uuid, shard)
+        metadata = peer_metadata(state, shard)
         try:
             await stub.FoundCopy(request, timeout=_FOUND_TIMEOUT_S, metadata=metadata)
         except grpc.aio.AioRpcError as exc:

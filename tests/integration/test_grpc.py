@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import grpc
@@ -24,6 +25,7 @@ from tally.event import TIMESTAMP_MS_MAX
 from tally.hashing import MS_PER_HOUR
 from tests.support.cluster import Cluster
 from tests.support.events import HOUR
+from tests.support.peers import channel_to_peer, state_of
 
 TIMEOUT_S: Final = 15.0
 CLICK: Final = analytics_pb2.KIND_CLICK
@@ -220,26 +222,27 @@ async def test_reflection_tells_nothing_of_the_internal_service(cluster: Cluster
 
 
 async def test_each_service_is_on_its_own_address_only(cluster: Cluster) -> None:
-    metadata = peer_metadata("f" * 32, "s1")
-    async with channel_to(cluster, "s1") as public, grpc.aio.insecure_channel(cluster.peer_address("s1")) as internal:
+    to_s1 = peer_metadata(await state_of(cluster), "s1")
+    how: dict[str, Any] = {"metadata": to_s1, "timeout": TIMEOUT_S}
+    async with channel_to(cluster, "s1") as public, channel_to_peer(cluster, "s1") as internal:
         calls = [
-            node_pb2_grpc.NodeStub(public).Status(node_pb2.StatusRequest(), metadata=metadata, timeout=TIMEOUT_S),
-            analytics_pb2_grpc.AnalyticsStub(internal).GetHour(analytics_pb2.GetHourRequest(), timeout=TIMEOUT_S),
-            health_pb2_grpc.HealthStub(internal).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S),
+            node_pb2_grpc.NodeStub(public).Status(node_pb2.StatusRequest(), **how),
+            analytics_pb2_grpc.AnalyticsStub(internal).GetHour(analytics_pb2.GetHourRequest(), **how),
+            health_pb2_grpc.HealthStub(internal).Check(health_pb2.HealthCheckRequest(), **how),
         ]
         ends = await asyncio.gather(*calls, return_exceptions=True)
     assert {end.code() for end in ends if isinstance(end, grpc.aio.AioRpcError)} == {grpc.StatusCode.UNIMPLEMENTED}
 
 
-@pytest.mark.parametrize("wrong", ["cluster", "shard", "both missing"])
+@pytest.mark.parametrize("wrong", ["cluster", "shard"])
 async def test_shard_refuses_what_is_meant_for_who_had_its_address_before(cluster: Cluster, wrong: str) -> None:
     """Else a gateway would have its events counted by another cluster, and call them acknowledged."""
-    async with grpc.aio.insecure_channel(cluster.peer_address("s1")) as channel:
+    state = await state_of(cluster)
+    async with channel_to_peer(cluster, "s1") as channel:
         call = node_pb2_grpc.NodeStub(channel).Exchange(
             metadata={
-                "cluster": peer_metadata("f" * 32, "s1"),
-                "shard": peer_metadata("f" * 32, "s2"),
-                "both missing": grpc.aio.Metadata(),
+                "cluster": peer_metadata(replace(state, config=replace(state.config, uuid="f" * 32)), "s1"),
+                "shard": peer_metadata(state, "s2"),
             }[wrong],
             timeout=TIMEOUT_S,
         )

@@ -20,7 +20,7 @@ from tally.cluster.planning.placement import first_map
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
 from tally.command.cluster import Change, KeepsChanging, Seen, make
-from tests.support.cluster_values import config, members
+from tests.support.cluster_values import SECRET, config, members
 from tests.support.commands import Finished, begin, finish, tally
 from tests.support.etcd import EtcdServer
 
@@ -46,6 +46,7 @@ class World:
         shards = members(3)
         await self.write(
             Put(self.keys.config, config(copies=copies).to_json()),
+            Put(self.keys.secret, SECRET.to_json()),
             *(Put(self.keys.member(name), one.to_json()) for name, one in shards.items()),
             *(Put(self.keys.alive_of(name), "00" * 8) for name in shards),
             Put(self.keys.controller, ControllerSeat("s0", "127.0.0.1:7000").to_json()),

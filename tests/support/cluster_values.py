@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from tally.cluster.config import ClusterConfig
 from tally.cluster.members import Member, Wanted
 from tally.cluster.planning.placement import first_map
+from tally.cluster.secret import ClusterSecret
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState, KeyValue
 from tally.hashing import Shape
 
 UUID = "0123456789abcdef" * 2
+SECRET = ClusterSecret("5ec7e7" * 10 + "0123")
 PROCESS = "00" * 8  # In the alive key of every shard.
 SMALL = Shape(slots=8, spreads=((0, 4),), hours_together=24)
 
@@ -48,6 +50,7 @@ def state(
         alive=dict.fromkeys(present if alive is None else alive, PROCESS),
         map=first_map(fixed.shape.slots, present) if mapped else None,
         map_revision=map_revision if mapped else 0,
+        secret=SECRET,
     )
 
 

@@ -31,9 +31,9 @@ CHANGE_S: Final = 3.0
 class NodeCalls:
     """Open channels to the shards of a cluster. Belongs to one event loop; all methods may run at the same time."""
 
-    def __init__(self, cluster: str) -> None:
-        """Prepare; ``cluster`` is the uuid. A channel connects when it is first used."""
-        self._cluster = cluster
+    def __init__(self, state: Callable[[], ClusterState]) -> None:
+        """Prepare; ``state`` returns what is known of the cluster. A channel connects when it is first used."""
+        self._state = state
         self._links: dict[str, _Link] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -44,7 +44,7 @@ class NodeCalls:
             status = await _answer(
                 shard,
                 link.stub.Status(
-                    node_pb2.StatusRequest(), timeout=STATUS_S, metadata=peer_metadata(self._cluster, shard)
+                    node_pb2.StatusRequest(), timeout=STATUS_S, metadata=peer_metadata(self._state(), shard)
                 ),
             )
         except (grpc.aio.AioRpcError, Unreachable):
@@ -62,7 +62,7 @@ class NodeCalls:
             await _answer(
                 shard,
                 link.stub.SwitchSlots(
-                    switches_message(switches), timeout=SWITCH_S, metadata=peer_metadata(self._cluster, shard)
+                    switches_message(switches), timeout=SWITCH_S, metadata=peer_metadata(self._state(), shard)
                 ),
             )
         except grpc.aio.AioRpcError as exc:
@@ -98,7 +98,7 @@ class NodeCalls:
         try:
             answer = await _answer(
                 shard,
-                link.stub.ChangeRows(message, timeout=CHANGE_S, metadata=peer_metadata(self._cluster, shard)),
+                link.stub.ChangeRows(message, timeout=CHANGE_S, metadata=peer_metadata(self._state(), shard)),
             )
         except grpc.aio.AioRpcError as exc:
             if exc.code() is grpc.StatusCode.FAILED_PRECONDITION:
@@ -122,7 +122,7 @@ class NodeCalls:
             await _answer(
                 shard,
                 link.stub.HintMap(
-                    node_pb2.HintMapRequest(), timeout=HINT_S, metadata=peer_metadata(self._cluster, shard)
+                    node_pb2.HintMapRequest(), timeout=HINT_S, metadata=peer_metadata(self._state(), shard)
                 ),
             )
         except (grpc.aio.AioRpcError, Unreachable):

@@ -13,7 +13,7 @@ import aiohttp
 import click
 
 from tally.cluster.config import ClusterConfig
-from tally.cluster.creation import create_if_absent
+from tally.cluster.creation import create_if_absent, create_secret
 from tally.cluster.local_etcd import find_etcd
 from tally.cluster.state import ClusterState
 from tally.command.create import describe
@@ -24,6 +24,7 @@ from tally.command.machine.remembered import FILE_NAME, Remembered
 from tally.command.options import Named
 from tally.command.tables import table
 from tally.errors import TallyError
+from tally.files import make_directories
 
 ETCD_START_S_MAX: Final = 30.0
 SLOW_START_S: Final = 30.0
@@ -106,7 +107,7 @@ class Run:
         click.echo(await self._unless_one_ends(self._create()))
         # Only now: settings that were refused shall leave no trace.
         self._remember(machine.ports)
-        (machine.data / GATEWAY).mkdir(exist_ok=True)
+        make_directories(machine.data / GATEWAY)
         rest = [*(machine.shard(name) for name in machine.shards), machine.gateway()]
         for program in rest:
             await self.processes.start(program)
@@ -116,6 +117,7 @@ class Run:
         keys = self.where.keys
         async with self.where.connect() as etcd:
             creation = await create_if_absent(etcd, keys, self.config)
+            await create_secret(etcd, keys)  # All processes are ours: none of an older version runs.
             if ETCD not in self.machine.ports:
                 state = ClusterState.from_etcd(keys, (await etcd.read_prefix(keys.prefix)).found)
                 ours = self.before.shards() if self.before else []

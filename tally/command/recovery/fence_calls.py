@@ -13,6 +13,7 @@ import grpc.aio
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.channel import open_channel, peer_metadata
 from tally.cluster.controller.node_words import name_from_wire
+from tally.cluster.state import ClusterState
 from tally.command.recovery.decision import CopyHead, Told
 from tally.errors import Unavailable
 
@@ -21,22 +22,21 @@ HEADS_AT_ONCE: Final = 32  # Each comes with its op.
 ANSWER_S: Final = 20.0  # Of so many; each is flushed before, and a slow disk is no dead one.
 
 
-async def ask_heads(cluster: str, shard: str, address: str, fences: Mapping[int, int]) -> dict[int, Told]:
+async def ask_heads(state: ClusterState, shard: str, fences: Mapping[int, int]) -> dict[int, Told]:
     """Ask for the heads of the copies of some slots.
 
     Args:
-        cluster: The uuid.
+        state: Where the shards are, and what is known of the cluster.
         shard: Whom.
-        address: Its ``host:port``.
         fences: Slot -> the epoch below which its copy is to take nothing any more.
 
     Raises:
         Unavailable: Not all were answered; those that were may have stored their epochs. Safe to repeat.
     """
     told: dict[int, Told] = {}
-    async with open_channel(address) as channel:
+    async with open_channel(state.members[shard].peer_address) as channel:
         stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(channel)
-        stream = stub.Replicate(metadata=peer_metadata(cluster, shard, SENDER))
+        stream = stub.Replicate(metadata=peer_metadata(state, shard, SENDER))
         try:
             for slots in _portions(sorted(fences)):
                 async with asyncio.timeout(ANSWER_S):

@@ -53,7 +53,7 @@ async def _heads_of(state: ClusterState, shard: str, fences: Mapping[int, int]) 
     heads: dict[int, CopyHead] = {}
     left: Mapping[int, int] = fences
     for _ in range(_ATTEMPTS):
-        told = await ask_heads(state.config.uuid, shard, state.members[shard].peer_address, left)
+        told = await ask_heads(state, shard, left)
         if any(answer.epoch > fences[slot] for slot, answer in told.items()):
             raise ChangedMeanwhile
         heads |= {slot: answer.head for slot, answer in told.items() if answer.head is not None}

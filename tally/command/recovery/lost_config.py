@@ -1,10 +1,12 @@
-"""What the config was that etcd has lost, or has not of this cluster."""
+"""What the config and the secret were that etcd has lost, or has not of this cluster."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from tally.cluster.config import ClusterConfig
 from tally.cluster.identity import IDENTITY_FILE, Identity
 from tally.cluster.keys import Keys
+from tally.cluster.secret import SECRET_FILE, ClusterSecret
 from tally.cluster.state import ClusterState, KeyValue
 from tally.command.cluster import Refused
 from tally.errors import DirectoryRefused
@@ -37,8 +39,37 @@ def lost_config(data: Path, shards: int | None, copies: int, min_copies: int | N
     )
 
 
-def state_with(keys: Keys, found: list[KeyValue], lost: ClusterConfig | None) -> ClusterState:
-    """Parse what etcd has, with a config that it lost. Pure.
+class Lost(NamedTuple):
+    """What a shard's data directory knows, and etcd may have lost.
+
+    Attributes:
+        config: With what the operator said of it.
+        secret: None if the directory has none, because its shard is of an older version.
+    """
+
+    config: ClusterConfig
+    secret: ClusterSecret | None
+
+
+def lost_secret(data: Path) -> ClusterSecret | None:
+    """Return the secret in a shard's data directory; None if there is none.
+
+    Raises:
+        DirectoryRefused: It can't be read.
+        BadClusterData: It is something else.
+    """
+    file = data / SECRET_FILE
+    try:
+        return ClusterSecret.from_json(file.read_bytes(), str(file)) if file.exists() else None
+    except OSError as exc:
+        raise DirectoryRefused(str(data), f"{SECRET_FILE} in it can't be read ({exc.strerror})") from exc
+
+
+def state_with(keys: Keys, found: list[KeyValue], lost: Lost | None, drawn: ClusterSecret) -> ClusterState:
+    """Parse what etcd has, with what it lost. Pure.
+
+    The secret is that of the directory if the config is, else that of etcd. Where there is none it is ``drawn``, which
+    all processes take over once it stands in etcd.
 
     Raises:
         Refused: There is no config, or one of another cluster, and what to do about it.
@@ -50,15 +81,20 @@ def state_with(keys: Keys, found: list[KeyValue], lost: ClusterConfig | None) ->
             f"etcd has no config of the cluster {keys.cluster!r}: say with --data where a shard's data are, on a "
             "machine that has some; they say which cluster it was"
         )
-    if there_is is not None and lost is not None:
-        uuid = ClusterConfig.from_json(there_is.value, keys.config).uuid
-        if uuid != lost.uuid and keys.map in by_key:
-            raise Refused(
-                f"etcd has another cluster of the name {keys.cluster!r}, with a map: {uuid}, not {lost.uuid}. If it "
-                f"can go, end its shards, delete all below {keys.prefix} with etcdctl, and run this again"
-            )
-        if uuid == lost.uuid:
-            lost = None
-    if lost is not None:
-        by_key[keys.config] = KeyValue(keys.config, lost.to_json().encode(), 0, 0)
+    if lost is None:
+        return ClusterState.from_etcd(keys, by_key.values())
+    uuid = ClusterConfig.from_json(there_is.value, keys.config).uuid if there_is else ""
+    if uuid not in {"", lost.config.uuid} and keys.map in by_key:
+        raise Refused(
+            f"etcd has another cluster of the name {keys.cluster!r}, with a map: {uuid}, not {lost.config.uuid}. If it "
+            f"can go, end its shards, delete all below {keys.prefix} with etcdctl, and run this again"
+        )
+    if uuid == lost.config.uuid:
+        secret = None if keys.secret in by_key else lost.secret or drawn
+    else:
+        by_key[keys.config] = KeyValue(keys.config, lost.config.to_json().encode(), 0, 0)
+        # That of another cluster of this name is of no use.
+        secret = lost.secret or (None if not uuid and keys.secret in by_key else drawn)
+    if secret is not None:
+        by_key[keys.secret] = KeyValue(keys.secret, secret.to_json().encode(), 0, 0)
     return ClusterState.from_etcd(keys, by_key.values())

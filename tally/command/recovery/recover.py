@@ -50,7 +50,8 @@ def recover(
 
     First it lets the config in etcd say that the cluster is being recovered, so that nobody else makes a map. If the
     config is gone, --data names the data directory of one shard, on this machine, running or not: it says which cluster
-    it was. How many copies it kept is not written there: say --copies, and --min-copies if it was not 2.
+    it was, and has its secret. How many copies it kept is not written there: say --copies, and --min-copies if it was
+    not 2.
 
     Then it waits for all shards: start those that are off. Every copy is asked what it has, and takes nothing from an
     older primary any more. Slots pause from then on, a second or so. The most advanced copy of each slot becomes its

@@ -12,11 +12,12 @@ from tally.cluster.config import ClusterConfig
 from tally.cluster.controller.node_calls import NodeCalls
 from tally.cluster.etcd import Etcd, ModRevision, Put
 from tally.cluster.keys import Keys
+from tally.cluster.secret import ClusterSecret
 from tally.cluster.slot_map import SlotRow
 from tally.command.cluster import KeepsChanging, Refused, Seen
 from tally.command.recovery.decision import Recovered, describe_map, heirs, map_of, recovered
 from tally.command.recovery.fencing import ASK_S, ChangedMeanwhile, fenced
-from tally.command.recovery.lost_config import lost_config, state_with
+from tally.command.recovery.lost_config import Lost, lost_config, lost_secret, state_with
 from tally.command.recovery.readiness import describe_shards, missing, need, there
 from tally.command.shards import Answers, ask_shards, found_copy
 from tally.command.slot_list import named_slots
@@ -57,8 +58,10 @@ class Recovery:
         self._etcd = etcd
         self._keys = keys
         self._wish = wish
-        self._lost_config: ClusterConfig | None = None  # What it was, if etcd has it no more.
+        self._lost: Lost | None = None  # What there was, if etcd has it no more.
+        self._drawn = ClusterSecret.draw()  # For a cluster that nobody knows a secret of.
         self._config_is_there = False  # And not one of another cluster.
+        self._secret_is_there = False  # Likewise.
         self._said = ""
 
     async def run(self) -> str:
@@ -69,9 +72,8 @@ class Recovery:
             TallyError: It can't be done now.
         """
         if self._wish.data is not None:
-            self._lost_config = lost_config(
-                self._wish.data, self._wish.shards, self._wish.copies, self._wish.min_copies
-            )
+            config = lost_config(self._wish.data, self._wish.shards, self._wish.copies, self._wish.min_copies)
+            self._lost = Lost(config, lost_secret(self._wish.data))
         needless = await self._needless()
         if needless and self._wish.act:
             raise Refused(needless)
@@ -91,9 +93,11 @@ class Recovery:
     async def _look(self) -> Seen:
         """Read all that etcd says; as if the config were there that it lost."""
         found = list((await self._etcd.read_prefix(self._keys.prefix)).found)
-        state = state_with(self._keys, found, self._lost_config)
-        texts = [one.value for one in found if one.key == self._keys.config]
-        self._config_is_there = [ClusterConfig.from_json(text, "").uuid for text in texts] == [state.config.uuid]
+        state = state_with(self._keys, found, self._lost, self._drawn)
+        values = {one.key: one.value for one in found}
+        config, secret = values.get(self._keys.config), values.get(self._keys.secret)
+        self._config_is_there = config is not None and ClusterConfig.from_json(config, "").uuid == state.config.uuid
+        self._secret_is_there = state.secret is not None and secret == state.secret.to_json().encode()
         return Seen(self._keys, state, {one.key: one.mod_revision for one in found})
 
     # Whether, and who else may write.
@@ -114,13 +118,16 @@ class Recovery:
         return ""
 
     async def _begin(self) -> None:
-        """Let the config say that the map is being made."""
+        """Let the config say that the map is being made; and let the secret stand in etcd, if it does not."""
         for _ in range(_ATTEMPTS):
             seen = await self._look()
             wanted = replace(seen.state.config, recovering=True)
-            guard = ModRevision(self._keys.config, seen.revisions.get(self._keys.config, 0))
-            said_already = self._config_is_there and seen.state.config.recovering
-            if said_already or (await self._etcd.commit([guard], [Put(self._keys.config, wanted.to_json())])).ok:
+            guards = [ModRevision(key, seen.revisions.get(key, 0)) for key in (self._keys.config, self._keys.secret)]
+            then = [Put(self._keys.config, wanted.to_json())]
+            if not self._secret_is_there and seen.state.secret is not None:
+                then.append(Put(self._keys.secret, seen.state.secret.to_json()))
+            said_already = self._config_is_there and self._secret_is_there and seen.state.config.recovering
+            if said_already or (await self._etcd.commit(guards, then)).ok:
                 return
         raise KeepsChanging
 
@@ -170,7 +177,7 @@ class Recovery:
         then = [Put(self._keys.map, slot_map.to_json()), Put(self._keys.config, config.to_json())]
         if not (await self._etcd.commit(guards, then)).ok:
             raise ChangedMeanwhile
-        calls = NodeCalls(config.uuid)
+        calls = NodeCalls(lambda: seen.state)
         try:
             await calls.hint_map(seen.state)
         finally:

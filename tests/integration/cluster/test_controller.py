@@ -18,7 +18,7 @@ from tally.cluster.rows import Change, Request, new_term, promote, with_rows
 from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
 from tally.errors import EtcdUnavailable, NotController
-from tests.support.cluster_values import config, member, members
+from tests.support.cluster_values import SECRET, config, member, members
 from tests.support.etcd import EtcdServer
 from tests.support.waiting import running, until
 
@@ -134,7 +134,9 @@ async def etcd(server: EtcdServer) -> AsyncIterator[WatchedEtcd]:
 @pytest.fixture
 async def shards(etcd: WatchedEtcd, keys: Keys) -> AsyncIterator[list[Shard]]:
     """Three shards that are not registered yet; all slots are to have three copies."""
-    await etcd.commit([], [Put(keys.config, config(first_shards=3, copies=3).to_json())])
+    await etcd.commit(
+        [], [Put(keys.config, config(first_shards=3, copies=3).to_json()), Put(keys.secret, SECRET.to_json())]
+    )
     made = [Shard(etcd, keys, number) for number in range(3)]
     for one in made:
         await one.reader.start(0)

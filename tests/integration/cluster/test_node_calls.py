@@ -18,7 +18,7 @@ from tally.cluster.op_name import OpName
 from tally.cluster.planning.health import CopyHealth, ShardHealth
 from tally.cluster.rows import Change, Refusal, Request
 from tally.errors import NotController, Unavailable, Unreachable
-from tests.support.cluster_values import UUID, state
+from tests.support.cluster_values import state
 
 NAME = "0123456789abcdef" * 2
 REQUEST = Request(Change.REMOVE, 3, 7, "s1", NAME, "p0", OpName(4, 8, b"d" * 16))
@@ -36,7 +36,7 @@ class FakeNode(node_pb2_grpc.NodeServicer):
 
     async def _check(self, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
         meant = dict(context.invocation_metadata() or ())
-        if any(meant.get(name) != value for name, value in peer_metadata(UUID, "s0")):
+        if any(meant.get(name) != value for name, value in peer_metadata(state(), "s0")):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "another")
 
     async def Status(
@@ -86,7 +86,7 @@ async def served(node: FakeNode) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def calls() -> AsyncIterator[NodeCalls]:
-    made = NodeCalls(UUID)
+    made = NodeCalls(state)
     yield made
     await made.close()
 

@@ -13,14 +13,19 @@ from tally.cluster.planning.placement import first_map
 from tally.cluster.reader import ClusterReader
 from tally.cluster.rows import new_term, with_rows
 from tally.errors import ClusterMissing, ClusterReplaced, EtcdUnavailable
-from tests.support.cluster_values import config, member, members
+from tests.support.cluster_values import SECRET, config, member, members
 from tests.support.etcd import EtcdServer, free_ports
 from tests.support.waiting import running, until
 
 
+def founding(keys: Keys) -> list[Put]:
+    """Return what ``tally create`` writes."""
+    return [Put(keys.config, config().to_json()), Put(keys.secret, SECRET.to_json())]
+
+
 async def make_cluster(etcd: Etcd, keys: Keys) -> None:
     first = first_map(8, members(3))
-    await etcd.commit([], [Put(keys.config, config().to_json()), Put(keys.map, first.to_json())])
+    await etcd.commit([], [*founding(keys), Put(keys.map, first.to_json())])
 
 
 async def kept_file(etcd: Etcd, keys: Keys, file: Path) -> ClusterReader:
@@ -72,7 +77,7 @@ async def test_map_of_a_restored_etcd_is_ignored_until_it_is_a_newer_one(own_ser
             await reader.refresh()
         assert reader.state == held
         for written, taken in ((other, held.map), (newer, newer)):
-            put = [Put(keys.config, config().to_json()), Put(keys.map, written.to_json())]
+            put = [*founding(keys), Put(keys.map, written.to_json())]
             revision = (await reader._etcd.commit([], put)).revision
             assert revision < held.map_revision
             state = await reader.refresh()

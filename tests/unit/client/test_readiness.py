@@ -164,7 +164,7 @@ async def test_shard_whose_channel_is_closed_during_the_call_does_not_answer(
 async def test_look_that_is_cancelled_itself_ends() -> None:
     state = cluster_values.state(mapped=True)
     stub = PlayedShard("s0", "a:1", state)
-    look = asyncio.create_task(serving_slots("", "s0", cast("node_pb2_grpc.NodeAsyncStub", stub)))
+    look = asyncio.create_task(serving_slots(state, "s0", cast("node_pb2_grpc.NodeAsyncStub", stub)))
     await asyncio.sleep(0)
     look.cancel()
     with pytest.raises(asyncio.CancelledError):

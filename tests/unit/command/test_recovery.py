@@ -12,20 +12,23 @@ from tally.cluster.keys import Keys
 from tally.cluster.members import Wanted
 from tally.cluster.op_name import OpName
 from tally.cluster.rows import new_term, with_rows
+from tally.cluster.secret import SECRET_FILE, ClusterSecret
 from tally.cluster.slot_map import SlotRow
+from tally.cluster.state import KeyValue
 from tally.command.cluster import Refused
 from tally.command.recovery.decision import CopyHead, Told, describe_map, heirs, map_of, recovered
 from tally.command.recovery.fence_calls import told_by
-from tally.command.recovery.lost_config import lost_config, state_with
+from tally.command.recovery.lost_config import Lost, lost_config, lost_secret, state_with
 from tally.command.recovery.readiness import LEAP, describe_shards, fences_above, known_epochs, missing, need
 from tally.command.shards import HeldCopy, ShardAnswer
-from tally.errors import DirectoryRefused
-from tests.support.cluster_values import SMALL, UUID, config, key_value, member, members, state
+from tally.errors import BadClusterData, DirectoryRefused
+from tests.support.cluster_values import SECRET, SMALL, UUID, config, key_value, member, members, state
 
 STATE = state(mapped=True, conf=config(copies=3))
 assert STATE.map is not None
 GONE = replace(STATE, map=None, map_revision=0)
 NONE: frozenset[str] = frozenset()
+DRAWN, OTHER = ClusterSecret("d" * 64), ClusterSecret("0" * 64)
 INCARNATIONS = {f"s{number}": f"{number:x}" * 32 for number in range(5)}
 
 
@@ -178,6 +181,8 @@ def test_dry_run_shows_what_each_shard_has() -> None:
 # The config that etcd lost.
 
 KEYS = Keys("t")
+OURS = [key_value(KEYS.config, config(copies=3).to_json())]
+MADE_ANEW = [key_value(KEYS.config, config(uuid="f" * 32).to_json())]
 
 
 def test_config_is_made_of_what_a_data_directory_says(tmp_path: Path) -> None:
@@ -191,17 +196,45 @@ def test_config_is_made_of_what_a_data_directory_says(tmp_path: Path) -> None:
 
 def test_config_in_etcd_counts_unless_it_is_of_another_cluster_without_a_map() -> None:
     """Somebody may have run ``tally create`` first."""
-    lost, other = config(copies=2), config(uuid="f" * 32)
-    own = config(copies=3)
+    lost = Lost(config(copies=2), SECRET)
     with pytest.raises(Refused, match="--data"):
-        state_with(KEYS, [], None)
-    assert state_with(KEYS, [], lost).config == lost
-    assert state_with(KEYS, [key_value(KEYS.config, own.to_json())], lost).config == own
-    made_anew = [key_value(KEYS.config, other.to_json())]
-    assert state_with(KEYS, made_anew, lost).config == lost
+        state_with(KEYS, [], None, DRAWN)
+    assert state_with(KEYS, [], lost, DRAWN).config == lost.config
+    assert state_with(KEYS, OURS, lost, DRAWN).config == config(copies=3)
+    assert state_with(KEYS, MADE_ANEW, lost, DRAWN).config == lost.config
     assert STATE.map is not None
     with pytest.raises(Refused, match="another cluster of the name 't', with a map"):
-        state_with(KEYS, [*made_anew, key_value(KEYS.map, STATE.map.to_json())], lost)
+        state_with(KEYS, [*MADE_ANEW, key_value(KEYS.map, STATE.map.to_json())], lost, DRAWN)
+
+
+@pytest.mark.parametrize(
+    ("found", "in_directory", "expected"),
+    [
+        ([], SECRET, SECRET),
+        ([], None, DRAWN),
+        ([key_value(KEYS.secret, OTHER.to_json())], SECRET, SECRET),
+        ([key_value(KEYS.secret, OTHER.to_json())], None, OTHER),
+        (OURS, SECRET, SECRET),
+        (OURS, None, DRAWN),
+        ([*OURS, key_value(KEYS.secret, OTHER.to_json())], SECRET, OTHER),
+        ([*MADE_ANEW, key_value(KEYS.secret, OTHER.to_json())], SECRET, SECRET),
+        ([*MADE_ANEW, key_value(KEYS.secret, OTHER.to_json())], None, DRAWN),
+    ],
+)
+def test_secret_comes_from_where_the_cluster_is_known_and_is_drawn_if_nobody_has_one(
+    found: list[KeyValue], in_directory: ClusterSecret | None, expected: ClusterSecret
+) -> None:
+    lost = Lost(config(copies=2), in_directory)
+    assert state_with(KEYS, found, lost, DRAWN).secret == expected
+
+
+def test_secret_is_read_from_a_data_directory(tmp_path: Path) -> None:
+    assert lost_secret(tmp_path) is None
+    (tmp_path / SECRET_FILE).write_text(SECRET.to_json())
+    assert lost_secret(tmp_path) == SECRET
+    (tmp_path / SECRET_FILE).write_text("{}")
+    with pytest.raises(BadClusterData, match=SECRET_FILE):
+        lost_secret(tmp_path)
 
 
 def test_head_counts_only_of_a_copy_that_took_the_fence() -> None:

@@ -69,7 +69,7 @@ class PlayedCalls(NodeCalls):
     """Calls that reach only some shards, and note who was asked for what."""
 
     def __init__(self, reaches: Sequence[str]) -> None:
-        super().__init__("c")
+        super().__init__(state)
         self.reaches = reaches
         self.asked: list[tuple[str, bool]] = []
 

@@ -19,7 +19,7 @@ def test_names_that_could_leave_their_key_or_file_are_refused(name: str) -> None
 
 def test_all_keys_of_a_cluster_are_below_its_prefix() -> None:
     keys = Keys("eu")
-    all_keys = [keys.config, keys.map, keys.controller, keys.member("s1"), keys.alive_of("s1")]
+    all_keys = [keys.config, keys.secret, keys.map, keys.controller, keys.member("s1"), keys.alive_of("s1")]
     assert all(key.startswith("/tally/eu/") for key in all_keys)
     assert len(set(all_keys)) == len(all_keys)
 

@@ -12,7 +12,7 @@ from tally.cluster.members import ControllerSeat
 from tally.cluster.reader import ClusterReader
 from tally.cluster.state import ClusterState
 from tally.errors import BadClusterData, ClusterMissing, ClusterReplaced, EtcdUnavailable, TallyError
-from tests.support.cluster_values import config, key_value, member
+from tests.support.cluster_values import SECRET, config, key_value, member
 from tests.support.waiting import running
 
 KEYS = Keys("t")
@@ -24,7 +24,7 @@ class PlayedEtcd(Etcd):
 
     def __init__(self) -> None:
         super().__init__(EtcdSettings(endpoints=("a:1",)))
-        self.values = {KEYS.config: (config().to_json(), 1)}
+        self.values = {KEYS.config: (config().to_json(), 1), KEYS.secret: (SECRET.to_json(), 1)}
         self.revision = 1
         self.failure: TallyError | None = None
         self.gate = asyncio.Event()
@@ -282,7 +282,11 @@ async def test_start_tells_what_was_wrong_when_its_time_is_over(failure: TallyEr
 
 def exchange(etcd: PlayedEtcd) -> None:
     """Put another etcd in the place of this one: as many keys, written long ago, and more has happened there since."""
-    etcd.values = {KEYS.config: (config().to_json(), 1), KEYS.member("s9"): (member(9).to_json(), 2)}
+    etcd.values = {
+        KEYS.config: (config().to_json(), 1),
+        KEYS.secret: (SECRET.to_json(), 1),
+        KEYS.member("s9"): (member(9).to_json(), 2),
+    }
     etcd.revision += 100
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from tally.cluster.reader import take_in
 from tally.cluster.rows import add, new_term, with_rows
+from tally.cluster.secret import ClusterSecret
 from tally.cluster.slot_map import SlotMap
-from tally.errors import ClusterReplaced
+from tally.errors import ClusterReplaced, SecretMissing
 from tally.hashing import Shape
 from tests.support.cluster_values import config, members, state
 
@@ -64,3 +65,12 @@ def test_cluster_whose_shape_was_changed_is_refused() -> None:
 def test_what_an_operator_may_change_is_taken() -> None:
     found = replace(state(), config=config(first_shards=9))
     assert take_in(state(), found, KEY) is found
+
+
+def test_secret_is_held_while_etcd_has_none_and_exchanged_when_it_has_another() -> None:
+    """All follow etcd, whatever it says: so no process is ever left behind with one that nobody else knows."""
+    lost, another = replace(state(), secret=None), replace(state(), secret=ClusterSecret.draw())
+    assert take_in(state(), lost, KEY) == state()
+    assert take_in(state(), another, KEY) is another
+    with pytest.raises(SecretMissing, match="tally secret create"):
+        take_in(None, lost, KEY)
