@@ -26,8 +26,10 @@ if _version_not_supported:
 
 
 class NodeStub:
-    """One shard, as gateways and other shards see it. Exchange and Status carry the metadata tally-cluster (uuid) and
-    tally-shard (id) of whom they are meant for; any other shard at that address answers FAILED_PRECONDITION.
+    """One shard, as gateways, other shards and commands see it. Each call carries the metadata tally-secret (what the
+    processes of the cluster share), tally-cluster (uuid) and tally-shard (id) of whom it is meant for; those of shards
+    tally-sender (id), too. Without the secret it is UNAUTHENTICATED, whatever is called, and nothing of it is read; any
+    other shard at that address answers FAILED_PRECONDITION.
     """
 
     def __init__(self, channel):
@@ -79,8 +81,10 @@ class NodeStub:
 
 
 class NodeServicer:
-    """One shard, as gateways and other shards see it. Exchange and Status carry the metadata tally-cluster (uuid) and
-    tally-shard (id) of whom they are meant for; any other shard at that address answers FAILED_PRECONDITION.
+    """One shard, as gateways, other shards and commands see it. Each call carries the metadata tally-secret (what the
+    processes of the cluster share), tally-cluster (uuid) and tally-shard (id) of whom it is meant for; those of shards
+    tally-sender (id), too. Without the secret it is UNAUTHENTICATED, whatever is called, and nothing of it is read; any
+    other shard at that address answers FAILED_PRECONDITION.
     """
 
     def Exchange(self, request_iterator, context):
@@ -196,8 +200,10 @@ def add_NodeServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Node:
-    """One shard, as gateways and other shards see it. Exchange and Status carry the metadata tally-cluster (uuid) and
-    tally-shard (id) of whom they are meant for; any other shard at that address answers FAILED_PRECONDITION.
+    """One shard, as gateways, other shards and commands see it. Each call carries the metadata tally-secret (what the
+    processes of the cluster share), tally-cluster (uuid) and tally-shard (id) of whom it is meant for; those of shards
+    tally-sender (id), too. Without the secret it is UNAUTHENTICATED, whatever is called, and nothing of it is read; any
+    other shard at that address answers FAILED_PRECONDITION.
     """
 
     @staticmethod

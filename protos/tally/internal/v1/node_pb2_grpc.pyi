@@ -27,8 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NodeStub:
-    """One shard, as gateways and other shards see it. Exchange and Status carry the metadata tally-cluster (uuid) and
-    tally-shard (id) of whom they are meant for; any other shard at that address answers FAILED_PRECONDITION.
+    """One shard, as gateways, other shards and commands see it. Each call carries the metadata tally-secret (what the
+    processes of the cluster share), tally-cluster (uuid) and tally-shard (id) of whom it is meant for; those of shards
+    tally-sender (id), too. Without the secret it is UNAUTHENTICATED, whatever is called, and nothing of it is read; any
+    other shard at that address answers FAILED_PRECONDITION.
     """
 
     @_typing.overload
@@ -64,8 +66,10 @@ class NodeStub:
 
 @_typing.type_check_only
 class NodeAsyncStub(NodeStub):
-    """One shard, as gateways and other shards see it. Exchange and Status carry the metadata tally-cluster (uuid) and
-    tally-shard (id) of whom they are meant for; any other shard at that address answers FAILED_PRECONDITION.
+    """One shard, as gateways, other shards and commands see it. Each call carries the metadata tally-secret (what the
+    processes of the cluster share), tally-cluster (uuid) and tally-shard (id) of whom it is meant for; those of shards
+    tally-sender (id), too. Without the secret it is UNAUTHENTICATED, whatever is called, and nothing of it is read; any
+    other shard at that address answers FAILED_PRECONDITION.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -97,8 +101,10 @@ class NodeAsyncStub(NodeStub):
     """
 
 class NodeServicer(metaclass=_abc_1.ABCMeta):
-    """One shard, as gateways and other shards see it. Exchange and Status carry the metadata tally-cluster (uuid) and
-    tally-shard (id) of whom they are meant for; any other shard at that address answers FAILED_PRECONDITION.
+    """One shard, as gateways, other shards and commands see it. Each call carries the metadata tally-secret (what the
+    processes of the cluster share), tally-cluster (uuid) and tally-shard (id) of whom it is meant for; those of shards
+    tally-sender (id), too. Without the secret it is UNAUTHENTICATED, whatever is called, and nothing of it is read; any
+    other shard at that address answers FAILED_PRECONDITION.
     """
 
     @_abc_1.abstractmethod
