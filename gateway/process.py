@@ -17,7 +17,7 @@ from gateway.app import App
 from gateway.figures import GatewayCollector
 from gateway.protocol import HttpServer
 from gateway.settings import LISTEN, GatewaySettings
-from tally import listening
+from tally import listening, logs
 from tally.client.client import RoutedClient
 from tally.cluster.etcd import Etcd
 from tally.cluster.reader import ClusterReader
@@ -32,6 +32,7 @@ _START_WAIT_WITH_MAP_S: Final = 3.0
 _KILLED_STATUS: Final = 130
 # A worker may hear one wish to end twice: from who ends the whole group, as systemd does, and from its supervisor.
 _SAME_WISH_S: Final = 1.0
+_LAST_LINES_S: Final = 0.1
 
 log = structlog.get_logger()
 
@@ -103,6 +104,7 @@ def stop_signal(again_after_s: float = 0.0) -> "asyncio.Future[None]":
             again_at = loop.time() + again_after_s
             stop.set_result(None)
         elif loop.time() >= again_at:
+            logs.flush(_LAST_LINES_S)
             os._exit(_KILLED_STATUS)  # Who asks twice does not want to wait.
 
     for number in (signal.SIGTERM, signal.SIGINT):

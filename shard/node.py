@@ -30,6 +30,7 @@ from shard.storage.disk import DISK_MAX_S
 from shard.storage.kept_secret import KeptSecret, make_private
 from shard.storage.room import Room
 from shard.storage.store import Store
+from tally import logs
 from tally.address import Address
 from tally.client.blame import Own
 from tally.client.client import RoutedClient
@@ -82,7 +83,7 @@ async def run(settings: ShardSettings, stop: Stop) -> None:
         await reader.start(float("inf"))
         identity = own_directory(settings, reader.state.config)
         make_private(settings.data)
-        structlog.contextvars.bind_contextvars(process=f"shard {identity.shard}")
+        logs.name_process(f"shard {identity.shard}")
         identity, store = await asyncio.to_thread(
             open_data,
             settings.data,
@@ -266,6 +267,7 @@ class _Node:
             log.critical("store_failed", reason=str(exc))
             if isinstance(exc, StoreCorrupt):
                 await self._note_damage(exc.what)
+            logs.flush()
             os._exit(1)
 
     async def _note_damage(self, reason: str) -> None:

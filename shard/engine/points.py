@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from shard.counting.op import SubBatch
+from tally import logs
 
 log = structlog.get_logger()
 
@@ -47,6 +48,7 @@ def crash_at(wanted: str) -> Reached:
     def reached(point: Point) -> None:
         if point == wanted:
             log.critical("crashed_on_purpose", point=point.value)
+            logs.flush()
             os._exit(CRASHED)
 
     return reached
@@ -67,6 +69,7 @@ def crash_on_user(name: str) -> Counts:
     def counts(batch: SubBatch) -> None:
         if unbearable in batch.users:
             log.critical("crashed_on_purpose", events=len(batch.users))
+            logs.flush()
             os._exit(CRASHED)
 
     return counts

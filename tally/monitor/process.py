@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from tally.address import Address
 from tally.monitor import loop_lag
 from tally.monitor.door import MetricsDoor
+from tally.monitor.names import LogCollector
 
 # From what nobody notices to what callers take for a dead process.
 _LAG_BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -39,6 +40,7 @@ async def monitored(address: Address | None, make: Callable[[], Collector]) -> A
         registry=registry,
         buckets=_LAG_BUCKETS_S,
     )
+    registry.register(LogCollector())
     registry.register(make())
     door = MetricsDoor(lambda: generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4)
     listening = await door.listen(address)

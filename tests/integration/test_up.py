@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from shard.storage.directory import DATABASE
 from shard.storage.store import Store
 from tests.support import commands
+from tests.support.broken_logs import Broken, BrokenLog
 from tests.support.etcd import EtcdServer, free_ports
 from tests.support.waiting import until
 
@@ -205,6 +207,49 @@ async def test_interrupted_while_it_starts_it_leaves_nobody(ups: Ups) -> None:
     up = await ups.start()
     await up.until("cluster 'default' made")
     assert (await up.end()).status == 0
+
+
+@pytest.mark.parametrize("how", [Broken.GONE, Broken.UNREAD])
+async def test_output_that_nobody_reads_stops_neither_the_cluster_nor_its_end(ups: Ups, how: Broken) -> None:
+    ups.data.mkdir()
+    log, http = BrokenLog(ups.data.parent / "fifo", how), f"127.0.0.1:{free_ports(1)[0]}"
+    with log.path.open("wb", buffering=0) as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tally", "up", "--shards", "1", "--http", http, "--data", str(ups.data)),
+            stdout=output,
+            stderr=output,
+            env=commands.environment(),
+            process_group=0,
+        )
+    ups.started.append(Up(process, http))
+    log.lose_reader()
+    await until(lambda: is_ready(f"http://{http}"), within_s=30)
+    os.kill(pid_in_group(process.pid, b"gateway"), signal.SIGKILL)  # It has something to tell.
+    await until(lambda: pid_in_group(process.pid, b"gateway") == 0)
+    assert pid_in_group(process.pid, b"shard") != 0
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert not group_lives(process.pid)
+    log.close()
+
+
+async def is_ready(url: str) -> bool:
+    try:
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/readyz") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+def pid_in_group(group: int, module: bytes) -> int:
+    """Return the process of a group that runs ``module``; 0 if there is none."""
+    for found in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(found.name)) == group and module in (found / "cmdline").read_bytes().split(b"\0"):
+                return int(found.name)
+        except (ProcessLookupError, FileNotFoundError):
+            continue
+    return 0
 
 
 async def test_an_address_in_use_is_refused_before_anything_starts(ups: Ups) -> None:

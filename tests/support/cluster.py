@@ -30,6 +30,7 @@ class Cluster:
         env, etcd_by: As given; may be changed before the start of a process.
         hosts: Process -> the IP address on which it listens, if not 127.0.0.1; may be changed before the start.
         inside: Process -> what to put before its command, for it to run in a network of its own; likewise.
+        log_to: Process -> where its log goes, if not to a file of its own; likewise.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Cluster:
         self.etcd_by = dict(etcd_by or {})
         self.hosts: dict[str, str] = {}
         self.inside: dict[str, list[str]] = {}
+        self.log_to: dict[str, Path] = {}
         self._ports = dict(zip([*self.shards, GATEWAY], free_ports(shards + 1), strict=True))
         self._peer_ports = dict(zip(self.shards, free_ports(shards), strict=True))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -225,7 +227,7 @@ class Cluster:
     def logs(self) -> str:
         """Return the last lines of each process."""
         parts = []
-        for name in self._processes:
+        for name in self._processes.keys() - self.log_to.keys():
             lines = self._log(name).read_text(errors="replace").splitlines()[-_TAIL_LINES:]
             parts.append("\n".join((f"--- {name}", *lines)))
         return "\n".join(parts)
@@ -239,7 +241,7 @@ class Cluster:
         return ["shard", *shared, "--id", name, "--data", str(self.data(name)), "--lease-s", str(self._lease_s)]
 
     def _log(self, name: str) -> Path:
-        return self._directory / f"{name}.log"
+        return self.log_to.get(name, self._directory / f"{name}.log")
 
     @staticmethod
     def _end(process: subprocess.Popen[bytes]) -> None:

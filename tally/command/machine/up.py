@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from tally import logs
 from tally.address import Address
 from tally.cluster.config import FIRST_SHARDS_MAX
 from tally.cluster.keys import check_name
@@ -67,6 +68,7 @@ def up(
 
     Exit status: 0 ended by Ctrl-C or SIGTERM, 1 it could not start, 2 wrongly called.
     """  # noqa: D301 - \b is how click keeps lines apart.
+    logs.guard_output()  # Who stops the terminal, or ends the pipe that this goes to, stops no cluster.
     address = Address.parse("--http", http)
     new_config(slots, spread, hours_together, copies, shards or _SHARDS)  # Complains before anything is made.
     check_directory(data)

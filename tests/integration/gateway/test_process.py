@@ -73,6 +73,7 @@ async def test_metrics_tell_how_requests_were_answered() -> None:
     assert 'tally_http_requests_total{method="other",status="405"} 1.0' in lines
     assert "tally_http_connections 1.0" in lines
     assert "tally_events_set_aside_total 0.0" in lines
+    assert "tally_log_lines_dropped_total 0.0" in lines
     process.terminate()
     await process.communicate()
 
