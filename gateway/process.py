@@ -24,6 +24,7 @@ from tally.cluster.reader import ClusterReader
 from tally.errors import Unavailable
 from tally.event import Event
 from tally.monitor.process import monitored
+from tally.tasks import awaited, until_cancelled
 
 _BACKLOG: Final = 1024
 # How long to look for etcd and the cluster; less if there is a map to go on with.
@@ -77,7 +78,7 @@ async def serve(settings: GatewaySettings) -> None:
     async with monitored(settings.metrics_address, lambda: figures):
         listener = await listen(http, settings)
         log.info("listening", address=str(listening.listens_at(listener)))
-        counting = asyncio.create_task(_count(settings, app), name="counting")
+        counting = awaited(until_cancelled(lambda: _count(settings, app)), name="counting")
         try:
             await asyncio.wait({counting, stop}, return_when=asyncio.FIRST_COMPLETED)
             if counting.done():

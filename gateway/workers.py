@@ -17,6 +17,7 @@ from gateway.process import listen, stop_signal
 from gateway.settings import GatewaySettings
 from tally.command.machine.children import before_exec, python_module
 from tally.errors import ConfigError
+from tally.tasks import awaited
 
 _STARTS_WITHIN_S: Final = 5.0
 _PAUSE_S: Final = 1.0
@@ -41,7 +42,9 @@ async def supervise(settings: GatewaySettings, arguments: Sequence[str]) -> int:
     # Somebody else may have the address: those who share it would not notice.
     (await listen(asyncio.Protocol, settings)).close()
     stop, end_s = stop_signal(), end_s_max(settings)
-    workers = [asyncio.create_task(_keep_up(number, arguments, stop, end_s)) for number in range(settings.workers)]
+    workers = [
+        awaited(_keep_up(number, arguments, stop, end_s), name=f"worker {number}") for number in range(settings.workers)
+    ]
     try:
         waited: list[asyncio.Future[Any]] = [stop, *workers]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
@@ -57,11 +60,18 @@ async def _keep_up(number: int, arguments: Sequence[str], stop: "asyncio.Future[
     has_served = False  # Not more than it can be seen from here: that it lived for a while.
     while not stop.done():
         began = time.monotonic()
-        process = await asyncio.create_subprocess_exec(
-            *(*python_module("gateway"), "--worker-number", str(number), *arguments),
-            preexec_fn=before_exec(),
-        )
-        ending = asyncio.create_task(process.wait())
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(*python_module("gateway"), "--worker-number", str(number), *arguments),
+                preexec_fn=before_exec(),
+            )
+        except OSError as exc:  # No memory, no descriptor, too many processes.
+            if not has_served:
+                raise
+            log.error("worker_not_started", worker=number, reason=str(exc))  # noqa: TRY400 - the reason is all.
+            await asyncio.wait([stop], timeout=_PAUSE_S)
+            continue
+        ending = awaited(process.wait(), name="end of a worker")
         waited: list[asyncio.Future[Any]] = [ending, stop]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if stop.done():

@@ -16,6 +16,7 @@ from tally import __version__, collector, logs
 from tally.command.options import cluster_option, completion, etcd_options, named, option, resolve_option
 from tally.errors import ConfigError, TallyError
 from tally.limits import raise_file_limit
+from tally.tasks import awaited
 
 
 @click.command(
@@ -106,7 +107,7 @@ def _end(errors: Iterable[TallyError], *, status: int) -> NoReturn:
 
 async def _until_signalled(settings: ShardSettings) -> None:
     stop = node.Stop()
-    serving = asyncio.create_task(node.run(settings, stop))
+    serving = awaited(node.run(settings, stop), name="shard")
 
     def signalled() -> None:
         # In order if it serves; at once while it still waits for etcd, and the second time.

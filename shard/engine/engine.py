@@ -40,6 +40,7 @@ from tally.cluster.controller.node_words import name_to_wire
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.errors import StoreCorrupt, StoreFailed
 from tally.hashing import Shape
+from tally.tasks import awaited, until_cancelled
 
 log = structlog.get_logger()
 
@@ -233,7 +234,7 @@ class Engine:
         Raises:
             StoreFailed, StoreCorrupt: The process must end: what was being written is unknown.
         """
-        ticking = asyncio.create_task(self._tick_on())
+        ticking = awaited(until_cancelled(self._tick_on), name="ticks")
         ticking.add_done_callback(self._ticking_ended)
         try:
             while True:

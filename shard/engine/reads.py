@@ -18,6 +18,7 @@ from shard.replica.words import Effects
 from shard.storage.disk import Disk
 from tally.errors import StoreCorrupt, StoreFailed
 from tally.hashing import Shape, first_slot_of
+from tally.tasks import awaited
 
 LOOKS_AT_ONCE: Final = 2  # What is confirmed while so many are under way shares the next one.
 
@@ -71,7 +72,7 @@ class Reads:
         self._settled.append((asked, part))
         # A look whose last step is over takes nothing more, though its done-callback is yet to run.
         if sum(not look.done() for look in self._looks) < LOOKS_AT_ONCE:
-            look = asyncio.create_task(self._look())
+            look = awaited(self._look(), name="look-up")
             self._looks.add(look)
             look.add_done_callback(self._look_ended)
 

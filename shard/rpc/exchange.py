@@ -23,6 +23,7 @@ from tally.cluster.reader import ClusterReader
 from tally.errors import NotController, TallyError, Unreachable
 from tally.event import HOUR_MAX, KEY_HASH_BYTES
 from tally.hashing import Shape
+from tally.tasks import awaited
 
 log = structlog.get_logger()
 
@@ -140,7 +141,7 @@ def _malformed(wire: node_pb2.HourRead) -> PartOfHour:
 @asynccontextmanager
 async def taking_in(stream: _Stream | ReplicateStream, requests: AsyncIterator[Any]) -> AsyncIterator[None]:
     """Let a stream take in what comes, for as long as it is answered."""
-    taking = asyncio.create_task(stream.take_in(requests))
+    taking = awaited(stream.take_in(requests), name="stream")
     taking.add_done_callback(stream.taking_ended)
     try:
         yield

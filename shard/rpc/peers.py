@@ -21,6 +21,7 @@ from tally.cluster.controller.node_words import name_to_wire
 from tally.cluster.reader import ClusterReader
 from tally.cluster.rows import Request
 from tally.cluster.state import ClusterState
+from tally.tasks import aside, awaited
 
 log = structlog.get_logger()
 
@@ -44,7 +45,7 @@ class Peers:
         self._reader = reader
         self._ask = ask
         self._started: Calls | None = None
-        self._links: dict[str, tuple[Link, asyncio.Task[None]]] = {}
+        self._links: dict[str, Link] = {}
         self._to_send: dict[str, deque[Call]] = {}
         self._clones: dict[int, asyncio.Task[None]] = {}  # By slot.
         self._alive: dict[str, str] = {}  # Shard -> bits of the process that was alive last.
@@ -57,10 +58,11 @@ class Peers:
 
     async def close(self) -> None:
         """End all links and calls."""
-        tasks = [task for _, task in self._links.values()] + list(self._clones.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        clones = list(self._clones.values())
+        for clone in clones:
+            clone.cancel()
+        await asyncio.gather(*clones, return_exceptions=True)
+        await asyncio.gather(*(link.close() for link in self._links.values()), return_exceptions=True)
 
     # Outside.
 
@@ -94,7 +96,7 @@ class Peers:
     def _link(self, shard: str) -> Link | None:
         held = self._links.get(shard)
         if held is not None:
-            return held[0]
+            return held
         address = self._reader.state.address_of(shard)
         if address is None:
             return None
@@ -107,7 +109,8 @@ class Peers:
             on_response=lambda response: self._on_response(shard, response),
             on_broken=lambda refused: self._broken(shard, refused=refused),
         )
-        self._links[shard] = (link, asyncio.create_task(link.run(), name=f"copies on {shard}"))
+        self._links[shard] = link
+        link.start(f"copies on {shard}")
         return link
 
     def _fill(self, shard: str) -> node_pb2.ReplicateRequest | None:
@@ -133,8 +136,8 @@ class Peers:
         self._calls.all_failed(shard, refused=refused)
 
     def _state_changed(self, state: ClusterState) -> None:
-        for shard in [shard for shard, (link, _) in self._links.items() if state.address_of(shard) != link.address]:
-            self._links.pop(shard)[1].cancel()
+        for shard in [shard for shard, link in self._links.items() if state.address_of(shard) != link.address]:
+            aside(self._links.pop(shard).close(), name=f"end of the link to {shard}")
             self._broken(shard, refused=False)
         for shard, bits in state.alive.items():
             if self._alive.get(shard) != bits:
@@ -147,7 +150,7 @@ class Peers:
         before = self._clones.pop(call.slot, None)
         if before is not None:
             before.cancel()  # A newer call replaces it (rule 9).
-        task = asyncio.create_task(self._clone(link, call), name=f"clone of slot {call.slot}")
+        task = awaited(self._clone(link, call), name=f"clone of slot {call.slot}")
         self._clones[call.slot] = task
         # Also when it is cancelled before it began.
         task.add_done_callback(lambda _: self._clone_ended(link.shard, call, task))

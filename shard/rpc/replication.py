@@ -16,6 +16,7 @@ from shard.replica.words import Answer, Clone
 from shard.rpc.calls_wire import Call, calls_of, next_answers
 from shard.storage.disk import ended
 from tally.cluster.controller.node_words import name_from_wire
+from tally.tasks import awaited
 
 log = structlog.get_logger()
 
@@ -122,7 +123,7 @@ class Cloning:
 
     async def _next(self, parts: Iterator[node_pb2.CloneResponse]) -> node_pb2.CloneResponse | None:
         """Read the next part in a thread; that has ended when this returns, also if the caller is gone."""
-        reading = asyncio.ensure_future(self._engine.beside(lambda: next(parts, None)))
+        reading = awaited(self._engine.beside(lambda: next(parts, None)), name="part of a clone")
         try:
             part: node_pb2.CloneResponse | None = await asyncio.shield(reading)
             return part

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from shard.counting.changes import Changes
 from shard.storage.store import Store
 from tally.errors import StoreFailed
+from tally.tasks import awaited
 
 DISK_MAX_S: Final = 20.0
 
@@ -74,7 +75,7 @@ class Disk:
 
         Cancelled, it waits all the same: what is dropped next must not be written after that.
         """
-        writing = asyncio.ensure_future(self.beside(lambda: self._store.write([changes])))
+        writing = awaited(self.beside(lambda: self._store.write([changes])), name="part of a clone")
         try:
             await asyncio.shield(writing)
         finally:

@@ -22,6 +22,7 @@ from tally.client.writing import Writing
 from tally.cluster.state import ClusterState
 from tally.errors import Overloaded
 from tally.event import Event
+from tally.tasks import aside, kept_up
 
 log = structlog.get_logger()
 
@@ -82,22 +83,21 @@ class RoutedClient:
             lambda: source.state, readers_max=reads_waiting, wake=self._wake, reread_map=source.refresh_soon
         )
         self._readiness = SharedLook(self._look)
-        self._links: dict[str, tuple[Link, asyncio.Task[None]]] = {}
+        self._links: dict[str, Link] = {}
         self._timer: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin: from now on deadlines pass and shards are called. The source must have a state."""
         self._loop = asyncio.get_running_loop()
         self._blame.start(self._loop.time())
-        self._timer = asyncio.create_task(self._tick_forever(), name="client timer")
+        self._timer = kept_up(self._tick_forever, name="client timer")
         self._source.on_change(self._map_changed)
 
     async def close(self) -> None:
         """End all links. Who still waits gets an error."""
-        tasks = [task for _, task in self._links.values()] + ([self._timer] if self._timer else [])
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.gather(*(link.close() for link in self._links.values()), return_exceptions=True)
         await self._readiness.close()
         self._links.clear()
         self._writing.close()
@@ -152,9 +152,10 @@ class RoutedClient:
 
     async def _look(self) -> list[str]:
         links = {shard: self._link(shard) for shard in self._source.state.members}
-        return await readiness.not_serving(
+        reasons = await readiness.not_serving(
             self._source.state, {shard: link.stub for shard, link in links.items() if link is not None}
         )
+        return reasons + readiness.broken_streams({shard: link.failures for shard, link in self._links.items()})
 
     @property
     def events_set_aside(self) -> int:
@@ -175,8 +176,8 @@ class RoutedClient:
                 log.exception("client_timer_failed")
 
     def _map_changed(self, state: ClusterState) -> None:
-        for shard in [shard for shard, (link, _) in self._links.items() if state.address_of(shard) != link.address]:
-            self._links.pop(shard)[1].cancel()
+        for shard in [shard for shard, link in self._links.items() if state.address_of(shard) != link.address]:
+            aside(self._links.pop(shard).close(), name=f"end of the link to {shard}")
             self._link_broken(shard, refused=False)
         self._writing.map_changed(self._loop.time())
         self._reading.map_changed()
@@ -191,7 +192,7 @@ class RoutedClient:
     def _link(self, shard: str) -> Link | None:
         held = self._links.get(shard)
         if held is not None:
-            return held[0]
+            return held
         address = self._source.state.address_of(shard)
         if address is None:
             return None  # It registered after our last look at etcd.
@@ -204,7 +205,8 @@ class RoutedClient:
             on_response=self._on_response,
             on_broken=lambda refused: self._link_broken(shard, refused=refused),
         )
-        self._links[shard] = (link, asyncio.create_task(link.run(), name=f"link to {shard}"))
+        self._links[shard] = link
+        link.start(f"link to {shard}")
         return link
 
     def _fill(self, shard: str) -> node_pb2.ExchangeRequest | None:

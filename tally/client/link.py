@@ -13,6 +13,7 @@ from protos.tally.internal.v1 import node_pb2_grpc
 from tally.client.channel import is_refused_connection, open_channel
 from tally.client.jitter import jitter
 from tally.client.outbox import backoff_s
+from tally.tasks import PAUSE_S, awaited, kept_up
 
 log = structlog.get_logger()
 
@@ -36,7 +37,7 @@ class ShardLink(Generic[Request, Response]):
         on_response: Callable[[Response], None],
         on_broken: Callable[[bool], None],
     ) -> None:
-        """Prepare a link; ``run`` connects it.
+        """Prepare a link; ``start`` connects it.
 
         Args:
             shard: The shard's id.
@@ -56,6 +57,8 @@ class ShardLink(Generic[Request, Response]):
         self._method = method
         self._metadata = metadata
         self._answered = False
+        self._failures = 0  # Since the last answer.
+        self._task: asyncio.Task[None] | None = None
         self._something_to_send = asyncio.Event()
         self._channel = open_channel(address)
         self.stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(self._channel)
@@ -64,26 +67,37 @@ class ShardLink(Generic[Request, Response]):
         """Say that ``fill`` has something now."""
         self._something_to_send.set()
 
-    async def run(self) -> None:
-        """Serve until cancelled."""
-        failures = 0
-        try:
-            while True:
-                await self._something_to_send.wait()
-                self._answered = False
-                refused = await self._one_stream()
-                failures = 1 if self._answered else failures + 1
-                if failures == 1:
-                    log.info("shard_link_broken", shard=self.shard, address=self.address)
-                self._on_broken(refused)
-                await asyncio.sleep(backoff_s(failures, jitter()))
-        finally:
-            await self._channel.close()
+    @property
+    def failures(self) -> int:
+        """How often its stream broke in a row, without an answer since."""
+        return 0 if self._answered else self._failures
+
+    def start(self, name: str, *, pause_s: float = PAUSE_S) -> None:
+        """Begin to serve; after a failure of our own, again in ``pause_s``."""
+        self._task = kept_up(self._serve, name=name, pause_s=pause_s)
+
+    async def close(self) -> None:
+        """End the stream, and close the connection; safe to repeat."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._channel.close()
+
+    async def _serve(self) -> None:
+        while True:
+            await self._something_to_send.wait()
+            self._answered = False
+            refused = await self._one_stream()
+            self._failures = 1 if self._answered else self._failures + 1
+            if self._failures == 1:
+                log.info("shard_link_broken", shard=self.shard, address=self.address)
+            self._on_broken(refused)
+            await asyncio.sleep(backoff_s(self._failures, jitter()))
 
     async def _one_stream(self) -> bool:
         """Use one stream until it breaks, or until either direction fails; return whether nobody listens there."""
         call = self._method(self.stub)(metadata=self._metadata())
-        both = [asyncio.create_task(self._send(call)), asyncio.create_task(self._receive(call))]
+        both = [awaited(self._send(call), name="send"), awaited(self._receive(call), name="receive")]
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -14,6 +14,8 @@ from tally.tasks import is_cancelled
 
 # Well below the second that a load balancer gives a probe: one frozen shard must not make every gateway look dead.
 STATUS_TIMEOUT_S: Final = 0.5
+# A shard that restarts breaks a stream once or twice.
+BREAKS_IN_A_ROW: Final = 5
 
 
 async def not_serving(state: ClusterState, stubs: "Mapping[str, node_pb2_grpc.NodeAsyncStub]") -> list[str]:
@@ -60,6 +62,19 @@ def reasons(held: SlotMap, serving: Mapping[str, Mapping[int, int] | None]) -> l
         if missing:
             found.append(f"shard {shard} does not serve {_count(missing)} yet")
     return found
+
+
+def broken_streams(failures: Mapping[str, int]) -> list[str]:
+    """Return one line for each shard that may well serve, but not this process.
+
+    Args:
+        failures: Shard -> how often the stream to it broke in a row.
+    """
+    return [
+        f"the stream to shard {shard} broke {times} times in a row"
+        for shard, times in sorted(failures.items())
+        if times >= BREAKS_IN_A_ROW
+    ]
 
 
 def _count(slots: Iterable[int]) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine
 from enum import Enum, auto
 from typing import Any, Final
 
+from tally.tasks import awaited
+
 KEEP_S: Final = 0.5
 
 
@@ -42,7 +44,7 @@ class SharedLook:
     async def ask(self, now: float) -> list[str]:
         """Return what a look finds that is shared with others; raise what it raises."""
         if self._newest is None or not may_share(_stage(self._newest), self._begun, now):
-            self._newest, self._begun = asyncio.create_task(self._look(), name="shared look"), now
+            self._newest, self._begun = awaited(self._look(), name="shared look"), now
         return await asyncio.shield(self._newest)
 
     async def close(self) -> None:

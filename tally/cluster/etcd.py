@@ -30,7 +30,7 @@ from tally.cluster.etcd_words import (
 )
 from tally.cluster.state import KeyValue
 from tally.errors import EtcdFull, EtcdRefused, EtcdUnavailable, LeaseGone
-from tally.tasks import is_cancelled
+from tally.tasks import aside, is_cancelled
 
 __all__ = [
     "Committed",
@@ -241,7 +241,7 @@ class Etcd:
         """Connect anew for the next question: a connection without an answer may be dead, and pings are rare."""
         if self._nodes.get(target) is node:
             del self._nodes[target]
-            task = asyncio.create_task(self._close_later(node))
+            task = aside(self._close_later(node), name=f"end of a connection to {target}")
             self._given_up.add(task)
             task.add_done_callback(self._given_up.discard)
 

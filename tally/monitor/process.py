@@ -13,6 +13,7 @@ from tally.address import Address
 from tally.monitor import loop_lag
 from tally.monitor.door import MetricsDoor
 from tally.monitor.names import LogCollector
+from tally.tasks import kept_up
 
 # From what nobody notices to what callers take for a dead process.
 _LAG_BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -44,7 +45,7 @@ async def monitored(address: Address | None, make: Callable[[], Collector]) -> A
     registry.register(make())
     door = MetricsDoor(lambda: generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4)
     listening = await door.listen(address)
-    watching = asyncio.create_task(loop_lag.watch(lag.observe), name="loop lag")
+    watching = kept_up(lambda: loop_lag.watch(lag.observe), name="loop lag")
     try:
         yield listening
     finally:

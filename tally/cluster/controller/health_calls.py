@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from tally.cluster.planning.health import ShardHealth
+from tally.tasks import aside
 
 log = structlog.get_logger()
 
@@ -83,7 +84,7 @@ class HealthCalls:
         """Begin a call to each shard, unless one is under way."""
         for shard, address in addresses.items():
             if shard not in self._under_way:
-                self._under_way[shard] = asyncio.create_task(self._ask_one(shard, address, self.answers))
+                self._under_way[shard] = aside(self._ask_one(shard, address, self.answers), name=f"health of {shard}")
 
     async def look(self, shard: str, address: str) -> ShardHealth | None:
         """Ask one shard now; return its answer to a call that begins after this, None if it is silent.

@@ -16,6 +16,7 @@ import structlog
 from tally.cluster.slot_map import SlotMap
 from tally.cluster.trouble import Trouble
 from tally.errors import TallyError, Unavailable
+from tally.tasks import aside
 
 log = structlog.get_logger()
 
@@ -46,7 +47,7 @@ class MapHints:
         """Give a hint soon: at once, or when the one that is under way has ended."""
         self._due = True
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
+            self._task = aside(self._run(), name="map hint")
 
     async def close(self) -> None:
         """End the hint that is under way."""
@@ -82,7 +83,7 @@ class SwitchHints:
         if shard in self._under_way or (before == switches and now - at < self._repeat_s):
             return
         self._given[shard] = (now, switches)
-        self._under_way[shard] = asyncio.create_task(self._give_one(shard, address, switches))
+        self._under_way[shard] = aside(self._give_one(shard, address, switches), name=f"switches of {shard}")
 
     async def close(self) -> None:
         """End the calls that are under way."""

@@ -18,7 +18,7 @@ from tally.cluster.planning.health import ShardHealth
 from tally.cluster.rows import Refusal, Request
 from tally.cluster.state import ClusterState
 from tally.errors import NotController, Unavailable, Unreachable
-from tally.tasks import is_cancelled
+from tally.tasks import aside, is_cancelled
 
 T = TypeVar("T")
 
@@ -139,7 +139,7 @@ class NodeCalls:
         return link
 
     def _drop(self, shard: str) -> None:
-        closing = asyncio.create_task(self._links.pop(shard).close())
+        closing = aside(self._links.pop(shard).close(), name=f"end of the calls to {shard}")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 

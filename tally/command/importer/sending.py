@@ -15,6 +15,7 @@ from tally.command.importer.retrying import KEY_KNOWN_S, Patience, Verdict, expl
 from tally.command.importer.rows import BadRow, Row
 from tally.command.importer.source import Batch
 from tally.event import KEY_HEADER
+from tally.tasks import awaited
 
 # The gateway gives up after 8 s and says so; this is for a gateway that says nothing.
 ANSWER_S_MAX: Final = 10.0
@@ -112,10 +113,10 @@ class Sending:
         async with _session(self._connections) as session:
             # Hardly more rows wait here than are on their way: memory does not grow with the file.
             queue: asyncio.Queue[Row | None] = asyncio.Queue(maxsize=2 * self._connections)
-            feeder = asyncio.create_task(self._feed(session, batches, queue))
-            workers = [asyncio.create_task(self._work(session, queue)) for _ in range(self._connections)]
-            halted = asyncio.create_task(self._halt.wait())
-            whole = asyncio.create_task(_all_of([feeder, *workers]))
+            feeder = awaited(self._feed(session, batches, queue), name="feed")
+            workers = [awaited(self._work(session, queue), name="send") for _ in range(self._connections)]
+            halted = awaited(self._halt.wait(), name="halt")
+            whole = awaited(_all_of([feeder, *workers]), name="all rows")
             try:
                 await asyncio.wait({whole, halted}, return_when=asyncio.FIRST_COMPLETED)
                 if whole.done():

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from tally.command.machine.children import before_exec
 from tally.command.machine.programs import Program
 from tally.errors import TallyError
+from tally.tasks import awaited
 
 END_S_MAX: Final = 15.0  # A gateway may take 9 s to answer what is under way.
 _TAIL_BYTES: Final = 262_144  # Of Go, the line that tells why comes before those of a hundred threads.
@@ -90,7 +91,7 @@ class Processes:
                 )
         except OSError as exc:
             raise StartFailed(program.name, str(exc), str(program.log)) from exc
-        watcher = asyncio.create_task(self._watch(program, process, log_from))
+        watcher = awaited(self._watch(program, process, log_from), name=f"watch {program.name}")
         self._running[program.name] = _Running(program, process, log_from, watcher)
 
     async def _watch(self, program: Program, process: asyncio.subprocess.Process, log_from: int) -> None:
@@ -105,7 +106,7 @@ class Processes:
             return
         if not at_once.is_set():
             _signal_all(ending, signal.SIGTERM)
-            hurry = asyncio.ensure_future(at_once.wait())
+            hurry = awaited(at_once.wait(), name="hurry")
             gone: asyncio.Future[Any] = asyncio.gather(*(one.watcher for one in ending))
             await asyncio.wait({gone, hurry}, timeout=END_S_MAX, return_when=asyncio.FIRST_COMPLETED)
             hurry.cancel()

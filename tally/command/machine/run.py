@@ -25,6 +25,7 @@ from tally.command.options import Named
 from tally.command.tables import table
 from tally.errors import TallyError
 from tally.files import make_directories
+from tally.tasks import awaited
 
 ETCD_START_S_MAX: Final = 30.0
 SLOW_START_S: Final = 30.0
@@ -143,8 +144,8 @@ class Run:
 
     async def _unless_one_ends(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what ``work`` gives; raise ``StartFailed`` if a process ends first."""
-        task = asyncio.create_task(work)
-        end = asyncio.create_task(self.processes.ended.get())
+        task = awaited(work, name="work")
+        end = awaited(self.processes.ended.get(), name="end of a process")
         try:
             await asyncio.wait({task, end}, return_when=asyncio.FIRST_COMPLETED)
             if end.done():

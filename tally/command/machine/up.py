@@ -22,6 +22,7 @@ from tally.command.machine.run import Run
 from tally.command.options import etcd_options, named, new_config, option, shape_options
 from tally.errors import ConfigError
 from tally.listening import check_free
+from tally.tasks import awaited
 
 _SHARDS: Final = 3
 
@@ -146,7 +147,7 @@ async def _until_interrupted(run: Run) -> None:
 
 async def _first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
     """Wait until one is done, cancel the others, and raise what the first one raised."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    tasks = [awaited(coroutine, name="one of several") for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -9,7 +9,7 @@ import pytest
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.client import RoutedClient
-from tally.client.readiness import not_serving, reasons, serving_slots
+from tally.client.readiness import broken_streams, not_serving, reasons, serving_slots
 from tally.client.shared_look import KEEP_S
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
@@ -62,13 +62,17 @@ class PlayedShard:
         self.stub = self
         self.address = address
         self.calls = 0
+        self.failures = 0
         self.gate = asyncio.Event()
         self.failure: BaseException | None = None
         own = {slot: row.epoch for slot, row in enumerate(state.map.rows) if row.primary == shard}
         self._status = node_pb2.StatusResponse(slots=own.keys(), epochs=own.values())
 
-    async def run(self) -> None:
-        await asyncio.Event().wait()
+    def start(self, name: str) -> None:
+        assert name
+
+    async def close(self) -> None:
+        return
 
     async def Status(
         self, _request: node_pb2.StatusRequest, *, timeout: float, metadata: grpc.aio.Metadata
@@ -169,3 +173,7 @@ async def test_look_that_is_cancelled_itself_ends() -> None:
     look.cancel()
     with pytest.raises(asyncio.CancelledError):
         await look
+
+
+def test_stream_that_breaks_again_and_again_is_told_one_that_broke_is_not() -> None:
+    assert broken_streams({"s1": 1, "s2": 7, "s3": 0}) == ["the stream to shard s2 broke 7 times in a row"]

@@ -1,11 +1,17 @@
 """Tasks that are cancelled from within, as by gRPC when it closes a channel."""
 
+import ast
 import asyncio
-from collections.abc import Awaitable, Callable
+import gc
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from tally.tasks import is_cancelled, until_cancelled
+from tally.tasks import aside, is_cancelled, kept_up, until_cancelled
+
+ROOT = Path(__file__).parents[3]
 
 
 async def cancelled_from_within() -> None:
@@ -14,6 +20,10 @@ async def cancelled_from_within() -> None:
 
 async def ends() -> None:
     return
+
+
+async def raises() -> None:
+    raise ValueError
 
 
 async def lasts() -> None:
@@ -58,3 +68,67 @@ async def test_time_that_has_run_out_is_a_cancellation_from_outside() -> None:
         async with asyncio.timeout(0.01):
             await noted()
     assert seen == [True]
+
+
+@pytest.mark.parametrize("work", [cancelled_from_within, ends, raises])
+async def test_work_that_ends_by_itself_is_begun_again_and_that_is_logged(work: Callable[[], Awaitable[None]]) -> None:
+    begun, enough = 0, asyncio.Event()
+
+    async def begins() -> None:
+        nonlocal begun
+        begun += 1
+        if begun == 3:
+            enough.set()
+            await lasts()
+        await work()
+
+    with capture_logs() as lines:
+        task = kept_up(begins, name="link to s1", pause_s=0)
+        await asyncio.wait_for(enough.wait(), 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    told = [(line["event"], line["task"], line["log_level"]) for line in lines]
+    assert told == [("task_begins_again", "link to s1", "error")] * 2
+
+
+async def test_task_that_nobody_waits_for_lives_to_its_end_and_its_failure_is_logged_at_once() -> None:
+    done = asyncio.Event()
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        done.set()
+        raise ValueError("why")
+
+    with capture_logs() as lines:
+        aside(fails(), name="hint")
+        gc.collect()  # The event loop knows tasks by weak references only.
+        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.sleep(0)
+    (line,) = lines
+    assert (line["event"], line["task"], repr(line["exc_info"])) == ("task_failed", "hint", "ValueError('why')")
+
+
+def test_every_task_is_begun_in_one_of_the_ways_that_notice_its_end() -> None:
+    bare = [
+        place
+        for package in ("gateway", "shard", "tally")
+        for path in (ROOT / package).rglob("*.py")
+        if path != ROOT / "tally" / "tasks.py"
+        for place in bare_tasks(path)
+    ]
+    assert bare == []
+
+
+def bare_tasks(path: Path) -> Iterator[str]:
+    """Give where a file begins a task of its own; the child of a group is allowed if its end ends the group."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or _name(node.func) not in {"create_task", "ensure_future"}:
+            continue
+        begun = node.args[0]
+        if not (isinstance(begun, ast.Call) and _name(begun.func) == "until_cancelled"):
+            yield f"{path}:{node.lineno}"
+
+
+def _name(called: ast.expr) -> str:
+    return called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
