@@ -11,7 +11,15 @@ from gateway.process import serve
 from gateway.settings import GatewaySettings
 from gateway.workers import supervise
 from tally import __version__, collector, logs
-from tally.command.options import cluster_option, completion, etcd_options, named, option, resolve_option
+from tally.command.options import (
+    cluster_option,
+    completion,
+    etcd_options,
+    log_level_option,
+    named,
+    option,
+    resolve_option,
+)
 from tally.errors import ConfigError, TallyError
 from tally.limits import raise_file_limit
 
@@ -43,14 +51,15 @@ from tally.limits import raise_file_limit
     default=GatewaySettings.workers,
     help="Processes that share the address; each uses one processor. They take the ports after that of --metrics too.",
 )
+@log_level_option
 # How a process of several is told which one it is. No variable: who writes TALLY_WORKER means TALLY_WORKERS.
 @click.option("--worker-number", "worker", type=int, hidden=True)
-def gateway(etcd: str | None, cluster: str, **others: Any) -> None:
+def gateway(etcd: str | None, cluster: str, log_level: str, **others: Any) -> None:
     """Take analytics over HTTP and route them to the shards that etcd names.
 
     Exit status: 0 after SIGTERM or SIGINT, 1 if it can't start, 2 for a wrong option.
     """
-    logs.configure("gateway")
+    logs.configure("gateway", log_level)
     if etcd is None:
         raise click.UsageError("say where etcd is: --etcd HOST:PORT, or TALLY_ETCD")
     access = {name: others.pop(name) for name in list(others) if name.startswith("etcd_")}

@@ -13,7 +13,15 @@ import uvloop
 from shard import node
 from shard.settings import ShardSettings
 from tally import __version__, collector, logs
-from tally.command.options import cluster_option, completion, etcd_options, named, option, resolve_option
+from tally.command.options import (
+    cluster_option,
+    completion,
+    etcd_options,
+    log_level_option,
+    named,
+    option,
+    resolve_option,
+)
 from tally.errors import ConfigError, TallyError
 from tally.limits import raise_file_limit
 from tally.tasks import awaited
@@ -59,9 +67,10 @@ from tally.tasks import awaited
     help="Go on without a damaged database even if no other shard has its slots: they stay unserved until "
     "`tally give-up`. For one start.",
 )
+@log_level_option
 @option("--crash-at", hidden=True, help="For tests: end without warning at a step of a move.")
 @option("--crash-on-user", hidden=True, help="For tests: end without warning when an event of this user is counted.")
-def main(*, etcd: str | None, cluster: str, id: str | None, **settings: Any) -> None:  # noqa: A002 - the flag's name.
+def main(*, etcd: str | None, cluster: str, id: str | None, log_level: str, **settings: Any) -> None:  # noqa: A002 - the flag's name.
     """Run one shard: it joins the cluster in etcd, keeps its slots in --data, and answers over gRPC.
 
     It waits for etcd, and for `tally create` to have made the cluster. SIGTERM ends it in order; killed, it goes on
@@ -69,7 +78,7 @@ def main(*, etcd: str | None, cluster: str, id: str | None, **settings: Any) -> 
 
     Exit status: 0 after SIGTERM or SIGINT, 1 if it can't start or go on, 2 for a wrong option.
     """
-    logs.configure("shard")
+    logs.configure("shard", log_level)
     access = {name: settings.pop(name) for name in list(settings) if name.startswith("etcd_")}
     if etcd is None:
         raise click.UsageError("--etcd (or TALLY_ETCD) must say where etcd is, such as 127.0.0.1:2379")

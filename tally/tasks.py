@@ -37,7 +37,7 @@ def awaited(work: Coroutine[Any, Any, T], *, name: str) -> "asyncio.Task[T]":
     return asyncio.create_task(work, name=name)
 
 
-def aside(work: Coroutine[Any, Any, None], *, name: str) -> "asyncio.Task[None]":
+def aside(work: Coroutine[Any, Any, T], *, name: str) -> "asyncio.Task[T]":
     """Begin a task beside the caller, who may forget it; if it fails, that is logged."""
     task = asyncio.create_task(work, name=name)
     _aside.add(task)

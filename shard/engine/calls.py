@@ -15,6 +15,7 @@ import structlog
 from shard.clones.cloning import Staged
 from shard.counting.changes import Changes
 from shard.counting.keys import CopyRecord
+from shard.engine.joined import Joined
 from shard.engine.points import Point, Reached
 from shard.engine.slot_copy import SlotCopy
 from shard.engine.steps import Outside, Steps, Work
@@ -96,6 +97,7 @@ class Calls:
         self._clones: dict[int, SlotCopy] = {}  # Of ours, those that ask for a clone.
         self._theirs: dict[int, Answered] = {}
         self._numbers = itertools.count(1)
+        self._joined = Joined()
         self._ahead: list[tuple[float, SlotCopy, _Called]] = []  # Calls by rows that were not read here yet.
         steps.on(words.Send, self._act_send)
         steps.on(words.Reply, self._act_reply)
@@ -198,6 +200,11 @@ class Calls:
 
     # Clones that come.
 
+    def log_joins(self, now: float) -> None:
+        """Log which copies joined, once that is worth a line."""
+        for joins in self._joined.take_due(now):
+            log.info("copies_joined", **joins._asdict())
+
     async def take_part(self, call: int, groups: Sequence[Changes], bytes_so_far: int) -> bool:
         """Write a part of a clone; False if nobody wants it any more."""
         copy = self._clones.get(call)
@@ -232,7 +239,7 @@ class Calls:
         if words.Install in kinds or words.Rename in kinds:
             how = "clone" if words.Install in kinds else "catch_up"
             self._steps.redundancy.copy_came(whole=words.Install in kinds)
-            log.info("copy_joins", slot=copy.slot, source=shard, how=how, ops=len(answer.ops or ()))
+            self._joined.add(shard, how, len(answer.ops or ()), now)
 
     def _drop(self, content: Staged | None) -> None:
         if content is not None:

@@ -256,6 +256,7 @@ class Engine:
 
     def close(self) -> None:
         """Close the store; ``run`` must have ended."""
+        self.calls.log_joins(float("inf"))
         self._disk.close()
 
     # Time and the map.
@@ -265,6 +266,7 @@ class Engine:
             await asyncio.sleep(TICK_S)
             self.calls.give_up_old()
             self.calls.let_in()
+            self.calls.log_joins(self._steps.now())
             for copy in self._copies:
                 if not copy.busy and copy.replica.restless:
                     self._steps.take(copy, copy.replica.tick)

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import click
 
+from tally import logs
 from tally.cluster.config import ClusterConfig
 from tally.cluster.etcd import Etcd, EtcdSettings, parse_endpoints
 from tally.cluster.keys import Keys, check_name
@@ -63,6 +64,10 @@ def etcd_options(text: str) -> Callable[[F], F]:
 
 
 cluster_option = option("--cluster", default="default", metavar="NAME", help="Several clusters can share an etcd.")
+
+log_level_option = option(
+    "--log-level", type=click.Choice(logs.LEVELS), default="info", help="The least that is logged, to stderr."
+)
 
 resolve_option = option(
     "--resolve",

@@ -16,6 +16,6 @@ User names are never logged.
     setup     puts these together, and takes in what Python and its libraries say
 """
 
-from tally.logs.setup import configure, dropped, flush, guard_output, held_back, name_process
+from tally.logs.setup import LEVELS, configure, configure_command, dropped, flush, guard_output, held_back, name_process
 
-__all__ = ["configure", "dropped", "flush", "guard_output", "held_back", "name_process"]
+__all__ = ["LEVELS", "configure", "configure_command", "dropped", "flush", "guard_output", "held_back", "name_process"]

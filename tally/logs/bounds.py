@@ -23,6 +23,7 @@ class Rate(NamedTuple):
 
 
 USUAL: Final = Rate(100, 1.0)
+OFTEN: Final = Rate(10, 2.0)
 # What a stranger can bring about as often as he likes.
 FROM_OUTSIDE: Final = Rate(10, 10.0)
 

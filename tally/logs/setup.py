@@ -19,7 +19,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from tally.logs import streams
 from tally.logs.backlog import Backlog
-from tally.logs.bounds import FROM_OUTSIDE, USUAL, Bounds
+from tally.logs.bounds import FROM_OUTSIDE, OFTEN, USUAL, Bounds
 from tally.logs.lines import Render, as_json, as_text, bare_line, line_of
 from tally.logs.writer import Writer, no_chores
 from tally.terminal import has_colours
@@ -30,9 +30,17 @@ FLUSH_S: Final = 1.0  # How long the end of a process may wait for its log.
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 # What a request, a connection, a peer that is none, or a library that was given rubbish leads to.
-_FROM_OUTSIDE: Final = frozenset(
-    {"call_failed", "connection_failed", "library_says", "request_failed", "request_refused", "stream_failed", "stderr"}
+_FROM_OUTSIDE: Final = (
+    "call_failed",
+    "connection_failed",
+    "library_says",
+    "request_failed",
+    "request_refused",
+    "stream_failed",
 )
+# What every change of the map leads to; while a shard is added, there are many a second.
+_OF_EACH_MAP: Final = ("map_adopted", "map_written")
+_RATES: Final = {**dict.fromkeys(_FROM_OUTSIDE, FROM_OUTSIDE), **dict.fromkeys(_OF_EACH_MAP, OFTEN)}
 
 log = structlog.get_logger()
 
@@ -73,8 +81,7 @@ class _Log:
         """Let an event through, or hold it back."""
         event = facts["event"]
         name = f"{event}:{facts['library']}" if "library" in facts else str(event)
-        rate = FROM_OUTSIDE if event in _FROM_OUTSIDE else USUAL
-        held_back = self.bounds.admit(name, time.monotonic(), rate)
+        held_back = self.bounds.admit(name, time.monotonic(), _RATES.get(str(event), USUAL))
         if held_back is None:
             raise structlog.DropEvent
         if held_back:
@@ -141,6 +148,19 @@ def configure(process: str, level: str = "info") -> None:
 def name_process(process: str) -> None:
     """Change what is on each line; once the shard knows its id."""
     _log.process = process
+
+
+def configure_command() -> None:
+    """Set up logging for a command that a person calls: what is wrong goes to stderr, and nothing to its result."""
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, _log.line],
+        wrapper_class=_that_never_raises(logging.WARNING),
+        logger_factory=lambda *_: _Sink(_write_to_stderr),
+    )
+
+
+def _write_to_stderr(line: bytes) -> None:
+    sys.stderr.write(line.decode())
 
 
 def guard_output() -> None:

@@ -174,7 +174,7 @@ async def test_older_directory_put_back_renounces_its_copies_and_loses_nothing(
         await put_back(cluster, victim, older)
         cluster.restart(victim)
         await measurement.is_back()
-        expected = {"copy_joins"} if taken_over else {"copy_renounced", "copy_joins"}
+        expected = {"copies_joined"} if taken_over else {"copy_renounced", "copies_joined"}
         assert expected <= logged(tmp_path, victim)
 
     when = "after fail-over" if taken_over else "before fail-over"

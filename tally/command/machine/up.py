@@ -19,7 +19,7 @@ from tally.command.machine.processes import Processes
 from tally.command.machine.programs import ETCD, Machine, port_names, usual_ports
 from tally.command.machine.remembered import FILE_NAME, Remembered, check_directory, choose_ports
 from tally.command.machine.run import Run
-from tally.command.options import etcd_options, named, new_config, option, shape_options
+from tally.command.options import etcd_options, log_level_option, named, new_config, option, shape_options
 from tally.errors import ConfigError
 from tally.listening import check_free
 from tally.tasks import awaited
@@ -42,6 +42,7 @@ class _Directory(click.Path):
 @option("--data", type=_Directory(file_okay=False, path_type=Path), default=Path("data"), help="All data goes here.")
 @etcd_options("Use this etcd and start none.")
 @option("--cluster", metavar="NAME", help="Its name in etcd. Without it: that of the last run, else default.")
+@log_level_option
 @shape_options
 def up(
     *,
@@ -50,6 +51,7 @@ def up(
     data: Path,
     etcd: str | None,
     cluster: str | None,
+    log_level: str,
     slots: int,
     spread: int,
     hours_together: int,
@@ -79,19 +81,22 @@ def up(
         where = named(machine.etcd, machine.cluster, access)
         check_free("--http HOST:PORT (make run HTTP=HOST:PORT)", address)
         config = new_config(slots, spread, hours_together, copies, len(machine.shards))
-        run = Run(machine, where, config, before, Processes(child_environment(os.environ, access)))
+        run = Run(
+            machine, where, config, before, Processes(child_environment(os.environ, {**access, "log_level": log_level}))
+        )
         asyncio.run(_until_interrupted(run))
 
 
-def child_environment(environment: Mapping[str, str], access: Mapping[str, object]) -> dict[str, str]:
+def child_environment(environment: Mapping[str, str], settings: Mapping[str, object]) -> dict[str, str]:
     """Return what the processes get: not our own settings, which they would take for theirs. Pure.
 
     Args:
         environment: Ours.
-        access: How to get into etcd; not by flags, because a password would show in the list of processes.
+        settings: What is for all of them, such as how to get into etcd; not by flags, because a password would show in
+            the list of processes.
     """
     others = {name: value for name, value in environment.items() if not name.startswith("TALLY_")}
-    return {**others, **{f"TALLY_{name.upper()}": str(value) for name, value in access.items() if value is not None}}
+    return {**others, **{f"TALLY_{name.upper()}": str(value) for name, value in settings.items() if value is not None}}
 
 
 def plan(

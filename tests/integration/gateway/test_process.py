@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -76,6 +77,21 @@ async def test_metrics_tell_how_requests_were_answered() -> None:
     assert "tally_log_lines_dropped_total 0.0" in lines
     process.terminate()
     await process.communicate()
+
+
+async def test_log_level_says_what_is_logged() -> None:
+    process = await start(
+        "--etcd", NOWHERE, "--listen", "127.0.0.1:0", env={**os.environ, "TALLY_LOG_LEVEL": "warning"}
+    )
+    assert process.stderr is not None
+    first = json.loads(await process.stderr.readline())
+    assert (first["event"], first["level"]) == ("trouble_begun", "warning")
+    process.terminate()
+    await process.communicate()
+    refused = await start("--etcd", NOWHERE, "--log-level", "loud")
+    _, complaints = await refused.communicate()
+    assert refused.returncode == 2
+    assert b"'loud' is not one of 'debug', 'info', 'warning', 'error'" in complaints
 
 
 async def test_taken_address_is_one_clear_line() -> None:

@@ -16,7 +16,11 @@ AWAY_S: Final = 10.0
 def joins(log: Path) -> Counter[str]:
     """Count how copies joined a shard: by ``catch_up`` or by ``clone``."""
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-    return Counter(line["how"] for line in lines if line["event"] == "copy_joins")
+    told: Counter[str] = Counter()
+    for line in lines:
+        if line["event"] == "copies_joined":
+            told[line["how"]] += line["slots"]
+    return told
 
 
 async def test_a_rolling_restart_fails_no_request(tmp_path: Path) -> None:

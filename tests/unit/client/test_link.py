@@ -37,7 +37,7 @@ async def test_link_whose_owner_fails_once_connects_again_and_tells_how_often_it
         "s1",
         "127.0.0.1:1",
         method=lambda _: lambda **_: Broken(),
-        metadata=grpc.aio.Metadata(),
+        metadata=grpc.aio.Metadata,
         fill=lambda: None,
         on_response=lambda _: None,
         on_broken=on_broken,
