@@ -27,6 +27,7 @@ from tally.command.cluster import (
     look,
     make_now,
 )
+from tally.command.console import stderr_console
 from tally.command.drain_watch import Left, Step, Watch, hindrances, joiners
 from tally.command.options import Named, option
 from tally.command.shards import Answers, ask_shards
@@ -176,7 +177,7 @@ async def _follow(where: Named, shard: str, patience_s: float) -> tuple[Step, li
     async with where.connect() as etcd:
         state = (await look(etcd, where.keys)).state
         watch = Watch(shard, state, time.monotonic(), patience_s=patience_s)
-        with Bar(Console(stderr=True), watch.at_first) as bar:
+        with Bar(stderr_console(), watch.at_first) as bar:
             while True:
                 step, reasons = await _see(watch, etcd, where.keys, shard)
                 bar.show(watch.left)

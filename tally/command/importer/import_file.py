@@ -8,9 +8,9 @@ from typing import Final
 
 import click
 import uvloop
-from rich.console import Console
 from yarl import URL
 
+from tally.command.console import stderr_console
 from tally.command.importer.halt import Halt
 from tally.command.importer.keys import PREFIX_CHARACTERS_MAX, is_prefix
 from tally.command.importer.progress import Reporter
@@ -118,7 +118,7 @@ def import_file(
     except OSError as exc:
         raise click.UsageError(f"can't read {file}: {exc.strerror}") from exc
     began = time.monotonic()
-    with closing(source), Reporter(Console(stderr=True), source.size) as reporter:
+    with closing(source), Reporter(stderr_console(), source.size) as reporter:
         try:
             outcome, asked = uvloop.run(_until_asked(source, to, reporter, connections, give_up_after_s))
         except BadHeader as exc:
