@@ -6,7 +6,8 @@ from tally.cluster.config import ClusterConfig
 from tally.cluster.etcd import Compare, CreateRevision, Etcd, ModRevision, Put
 from tally.cluster.keys import Keys
 from tally.cluster.secret import ClusterSecret
-from tally.errors import ClusterMissing, EtcdUnavailable, TallyError
+from tally.cluster.state import KeyValue
+from tally.errors import BadClusterData, ClusterMissing, EtcdUnavailable, TallyError
 
 
 class ClusterDiffers(TallyError):
@@ -25,10 +26,17 @@ class ClusterDiffers(TallyError):
 
 
 class Creation(NamedTuple):
-    """The config that counts, and whether it was written just now."""
+    """What came of it.
+
+    Attributes:
+        config: The one that counts.
+        made: It was written just now.
+        secret: There is a secret too; a cluster that an older version made has none.
+    """
 
     config: ClusterConfig
     made: bool
+    secret: bool = True
 
 
 async def create_if_absent(etcd: Etcd, keys: Keys, wanted: ClusterConfig) -> Creation:
@@ -51,11 +59,11 @@ async def create_if_absent(etcd: Etcd, keys: Keys, wanted: ClusterConfig) -> Cre
     config = ClusterConfig.from_json(found.value, keys.config)
     if differences := config.differences(wanted):
         raise ClusterDiffers(keys.cluster, tuple(differences))
-    return Creation(config, made=False)
+    return Creation(config, made=False, secret=await etcd.read(keys.secret) is not None)
 
 
 async def create_secret(etcd: Etcd, keys: Keys, *, replace: bool = False) -> bool:
-    """Draw a secret for a cluster, unless it has one; return whether that was done.
+    """Draw a secret for a cluster, unless it has one that can be read; return whether that was done.
 
     Args:
         etcd: Where the cluster is.
@@ -70,7 +78,7 @@ async def create_secret(etcd: Etcd, keys: Keys, *, replace: bool = False) -> boo
         config, secret = await etcd.read(keys.config), await etcd.read(keys.secret)
         if config is None:
             raise ClusterMissing(keys.cluster)
-        if secret is not None and not replace:
+        if secret is not None and not replace and _readable(secret):
             return False
         guards: list[Compare] = [
             CreateRevision(keys.config, config.create_revision),
@@ -78,3 +86,11 @@ async def create_secret(etcd: Etcd, keys: Keys, *, replace: bool = False) -> boo
         ]
         if (await etcd.commit(guards, [Put(keys.secret, ClusterSecret.draw().to_json())])).ok:
             return True
+
+
+def _readable(secret: KeyValue) -> bool:
+    try:
+        ClusterSecret.from_json(secret.value, secret.key)
+    except BadClusterData:
+        return False
+    return True

@@ -33,12 +33,12 @@ _READ_ALL_S: Final = 60.0  # So often at least: revisions tell nothing of an etc
 def take_in(held: ClusterState | None, found: ClusterState, cluster: str) -> ClusterState:
     """Return what to hold after ``found`` was read.
 
-    The map that is held stays if there is none now, or an older one; so does the secret if there is none, and a member
-    that can't be read.
+    The map that is held stays if there is none now, or an older one; so does the secret if there is none that can be
+    read, and a member that can't be read.
 
     Raises:
         ClusterReplaced: What is fixed for the life of a cluster has changed.
-        SecretMissing: Nothing is held yet, and there is no secret.
+        SecretMissing: Nothing is held yet, and there is no secret that can be read.
     """
     if held is None:
         if found.secret is None:
@@ -227,7 +227,7 @@ class ClusterReader:
             log.error("older_map_ignored", found_revision=state.map_revision, advice="tally recover")
         for key, reason in state.unreadable.items():
             if before is None or key not in before.unreadable:
-                log.error("member_not_readable", key=key, reason=reason)
+                log.error("key_not_readable", key=key, reason=reason)
         for listener in self._listeners:
             try:
                 listener(state)

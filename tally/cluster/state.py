@@ -40,7 +40,7 @@ class ClusterState:
         map: Who owns what; None until the first shards are there.
         map_revision: ``mod_revision`` of the map in etcd; 0 without one. Guards what the controller writes.
         rolled_back: etcd has an older map than ``map``, or none any more: it was restored, or lost its data.
-        unreadable: Key -> reason, of members that somebody wrote wrongly: one of them must not blind all the others.
+        unreadable: Key -> reason, of members and a secret that somebody wrote wrongly: it must not blind all others.
         secret: What its processes prove themselves with to each other. None where an older version made the cluster, or
             etcd lost it: then no call between them is possible.
         resolve: Shard -> where this very process reaches it, if not at its own ``peer_address``; told to nobody else.
@@ -64,19 +64,19 @@ class ClusterState:
 
         Raises:
             ClusterMissing: There is no config among them.
-            BadClusterData: The config, the secret, the map or the controller can't be read.
+            BadClusterData: The config, the map or the controller can't be read.
         """
         by_key = {one.key: one for one in found}
         if keys.config not in by_key:
             raise ClusterMissing(keys.cluster)
         config = ClusterConfig.from_json(by_key[keys.config].value, keys.config)
-        secret = by_key.get(keys.secret)
         seat = by_key.get(keys.controller)
         row = by_key.get(keys.map)
         members, unreadable = _members(keys, by_key)
+        secret = _secret(keys, by_key, unreadable)
         return cls(
             config=config,
-            secret=ClusterSecret.from_json(secret.value, keys.secret) if secret else None,
+            secret=secret,
             members=members,
             unreadable=unreadable,
             alive={
@@ -153,3 +153,12 @@ def _members(keys: Keys, by_key: Mapping[str, KeyValue]) -> tuple[dict[str, Memb
             except BadClusterData as exc:
                 unreadable[key] = exc.reason
     return members, unreadable
+
+
+def _secret(keys: Keys, by_key: Mapping[str, KeyValue], unreadable: dict[str, str]) -> ClusterSecret | None:
+    """Return the secret, if there is one that can be read; else note why it can't be."""
+    try:
+        return ClusterSecret.from_json(by_key[keys.secret].value, keys.secret) if keys.secret in by_key else None
+    except BadClusterData as exc:
+        unreadable[keys.secret] = exc.reason
+        return None

@@ -10,6 +10,7 @@ from tally.cluster.creation import Creation, create_if_absent
 from tally.command.cluster_config import without_spare
 from tally.command.options import Named, cluster_option, etcd_options, named, new_config, option, shape_options
 from tally.command.streams import say
+from tally.errors import SecretMissing
 
 
 @click.command()
@@ -49,6 +50,8 @@ def create(
         click.echo(
             f"--shards {shards} changes nothing: the cluster was made with {creation.config.first_shards}", err=True
         )
+    if not creation.secret:
+        click.echo(str(SecretMissing(cluster)), err=True)
     if warning := without_spare(creation.config, creation.config.first_shards):
         click.echo(warning, err=True)
 

@@ -29,11 +29,13 @@ OUTLASTS_A_START_S: Final = 30  # A lease under which nobody takes over from a p
 @contextlib.asynccontextmanager
 async def second_process(cluster: Cluster, shard: str, data: Path, log: Path) -> AsyncIterator[Process]:
     """Start a second process as ``shard``, on another port, that logs to a file; it is gone when the block ends."""
+    public, internal = free_ports(2)
     arguments = {
         "--etcd": cluster.etcd.endpoint,
         "--id": shard,
         "--data": str(data),
-        "--listen": f"127.0.0.1:{free_ports(1)[0]}",
+        "--listen": f"127.0.0.1:{public}",
+        "--peer-listen": f"127.0.0.1:{internal}",
         "--lease-s": str(LEASE_S),
     }
     words = [word for pair in arguments.items() for word in pair]

@@ -64,7 +64,10 @@ class Repeated:
         for client in (*cluster.shards, GATEWAY):
             ways = ",".join(f"{shard}={self._listen[client, shard]}" for who, shard in pairs if who == client)
             cluster.env.setdefault(client, {})["TALLY_RESOLVE"] = ways
-        arguments = [f"{listen}={cluster.peer_address(shard)}" for (_, shard), listen in self._listen.items()]
+        arguments = [
+            f"{listen}={cluster.address(shard) if client == CLIENT else cluster.peer_address(shard)}"
+            for (client, shard), listen in self._listen.items()
+        ]
         with self._log.open("ab") as log:
             settings = (str(self._again_s), str(self._counts))
             self._process = subprocess.Popen(
@@ -76,7 +79,7 @@ class Repeated:
             )
 
     def address(self, shard: str) -> str:
-        """``host:port`` where a client of the test reaches a shard."""
+        """``host:port`` where a client of the test reaches the public service of a shard."""
         return self._listen[CLIENT, shard]
 
     def deliveries(self) -> dict[str, Deliveries]:

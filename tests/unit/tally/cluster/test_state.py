@@ -10,7 +10,7 @@ from tally.cluster.members import ControllerSeat, Wanted
 from tally.cluster.planning.placement import first_map
 from tally.cluster.state import ClusterState, KeyValue
 from tally.errors import BadClusterData, ClusterMissing
-from tests.support.cluster_values import config, key_value, member, members, state
+from tests.support.cluster_values import SECRET, config, key_value, member, members, state
 
 KEYS = Keys("t")
 CONFIG = key_value(KEYS.config, config().to_json())
@@ -67,6 +67,15 @@ def test_member_that_can_not_be_read_is_left_out_and_named() -> None:
     read = ClusterState.from_etcd(KEYS, found)
     assert list(read.members) == ["s0"]
     assert list(read.unreadable) == [KEYS.member("s1")]
+
+
+@pytest.mark.parametrize("value", [b"?", b"\xff", b"{}", b'{"secret": "0123"}'])
+def test_secret_that_can_not_be_read_is_named_and_blinds_nobody(value: bytes) -> None:
+    read = ClusterState.from_etcd(KEYS, [*full(), key_value(KEYS.secret, value)])
+    assert read.secret is None
+    assert list(read.unreadable) == [KEYS.secret]
+    assert set(read.members) == {"s0", "s1"}
+    assert ClusterState.from_etcd(KEYS, [*full(), key_value(KEYS.secret, SECRET.to_json())]).secret == SECRET
 
 
 def test_address_of_a_stranger_is_unknown() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tally.cluster.config import ClusterConfig
 from tally.cluster.members import ControllerSeat, Member, Wanted
+from tally.cluster.secret import ClusterSecret
 from tally.cluster.slot_map import SlotMap
 from tally.errors import BadClusterData, ConfigError
 from tally.hashing import Shape
@@ -66,6 +67,7 @@ READERS: dict[str, Callable[[bytes | str], object]] = {
     "map": lambda text: SlotMap.from_json(text, KEY, 2),
     "member": lambda text: Member.from_json(text, KEY),
     "seat": lambda text: ControllerSeat.from_json(text, KEY),
+    "secret": lambda text: ClusterSecret.from_json(text, KEY),
 }
 
 
