@@ -29,14 +29,15 @@ class Staged(NamedTuple):
 
     Attributes:
         generation: What its keys begin with here.
-        writers, at_ms, swept_ms, keys_day: As in ``CopyRecord``.
+        writers, floor, label, label_ms, keys_label: As in ``CopyRecord``.
     """
 
     generation: int
     writers: int
-    at_ms: int
-    swept_ms: int
-    keys_day: int
+    floor: int
+    label: int
+    label_ms: int
+    keys_label: int
 
 
 def head_name(record: CopyRecord) -> OpName:

@@ -120,9 +120,10 @@ def _entries(snapshot: Scannable, record: CopyRecord) -> Iterator[node_pb2.Clone
             count=count,
             digest=digest,
             writers=record.writers,
-            at_ms=record.at_ms,
-            swept_ms=record.swept_ms,
-            keys_day=record.keys_day,
+            floor=record.floor,
+            label=record.label,
+            label_ms=record.label_ms,
+            keys_label=record.keys_label,
         )
     )
 

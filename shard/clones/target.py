@@ -128,7 +128,7 @@ class CloneTarget:
         if self._end.digest != self._digest:
             raise CloneBroken("another digest")
         end = self._end
-        staged = Staged(self._generation, end.writers, end.at_ms, end.swept_ms, end.keys_day)
+        staged = Staged(self._generation, end.writers, end.floor, end.label, end.label_ms, end.keys_label)
         return Cloned(granted=True, epoch=self._header.epoch, head=head, content=staged)
 
     def _caught_up(self, epoch: int, head: Op, end: node_pb2.CloneEnd) -> Cloned:

@@ -1,8 +1,8 @@
 """One op of a slot: sub-batches and what is stored go in; what to write and what to answer comes out.
 
 Invariants:
-  * a sub-batch is counted when its number follows the writer's last one, and never again (PROTOCOL rule 13);
-  * an event whose idempotency key is known is counted no more: the day that knows it is the op's, which never falls;
+  * a sub-batch is counted when its number follows the writer's last one, and never again (``writers.py``);
+  * an event whose idempotency key is known under the op's label or one before it is counted no more (``labels.py``);
   * a user is added to a cell's users exactly when the user's key is written;
   * counts, users, writers' rows, known keys and head of an op are one atomic write;
   * what is refused uses up its number too, so that no gap comes to be.
@@ -10,6 +10,7 @@ Invariants:
 No clock, no I/O: the time and all that is stored are arguments.
 """
 
+import struct
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,28 +23,25 @@ from protos.tally.internal.v1 import node_pb2
 from shard.counting.keys import (
     CopyRecord,
     Counts,
-    WriterRow,
     cell_key,
-    known_key,
-    known_keys_before,
     user_key,
     writer_key,
 )
+from shard.counting.labels import label_of, outdated_keys, where_known
+from shard.counting.writers import LIMITS, Answer, WriterLimits, Writers
 from tally.event import Kind, Refusal, refusal_of
 from tally.hashing import Shape, bucket_among, first_slot_of
 
 OP_EVENTS_MAX: Final = 1000
-WRITERS_MAX: Final = 4096
-WRITER_IDLE_MS: Final = 7 * 24 * 3_600_000
-SWEEP_EVERY_MS: Final = 24 * 3_600_000
-DAY_MS: Final = 24 * 3_600_000
-KEY_DAYS: Final = 3  # A key is known on the day on which it came and on the two days after: 48 hours at least.
+
+_REST: Final = struct.Struct(">IQQ")
 
 
 class SubBatch(NamedTuple):
     """What one writer sends to one slot at once: columns of equal length, 1 to ``OP_EVENTS_MAX`` events.
 
-    The column of keys is empty if no event has one; an entry of it is what ``key_hash`` gave, or empty.
+    The column of keys is empty if no event has one; an entry of it is what ``key_hash`` gave, or empty. ``heard`` is
+    the highest committed opnum of the slot that the writer had heard when it numbered this.
     """
 
     writer: bytes
@@ -52,6 +50,7 @@ class SubBatch(NamedTuple):
     users: Sequence[bytes]
     kinds: bytes
     keys: Sequence[bytes] = ()
+    heard: int = 0
 
     @property
     def content(self) -> bytes:
@@ -88,13 +87,6 @@ class Located(NamedTuple):
     shares: Sequence[Share]
     keyed: Sequence[Keyed]
     refusals: bytes
-
-
-class Answer(NamedTuple):
-    """What a sub-batch is told: see ``SubBatchAnswer``."""
-
-    outcome: node_pb2.Outcome.ValueType
-    refusals: bytes = b""
 
 
 @dataclass(slots=True)
@@ -170,7 +162,7 @@ def _cell_of(hour: int, slot: int, generation: int, shape: Shape) -> _Cell | Non
 def keys_to_read(record: CopyRecord, batches: Sequence[Located], now_ms: int) -> set[bytes]:
     """Return every key whose stored value ``count`` needs, given the same record and time."""
     keys = {located.writer_key for located in batches}
-    today = _time_ms(record, now_ms) // DAY_MS
+    label = label_of(record, now_ms)
     for located in batches:
         for share in located.shares:
             keys.add(share.cell)
@@ -178,27 +170,25 @@ def keys_to_read(record: CopyRecord, batches: Sequence[Located], now_ms: int) ->
         for one in located.keyed:
             keys.add(one.cell)
             keys.add(one.user)
-            keys.update(_where_known(record, today, one.key))
+            keys.update(where_known(record.generation, label, one.key))
     return keys
 
 
-def _time_ms(record: CopyRecord, now_ms: int) -> int:
-    """Return the time of the next op: the clock's, or the last op's if the clock went back."""
-    return max(now_ms, record.at_ms)
-
-
-def _where_known(record: CopyRecord, today: int, key: bytes) -> list[bytes]:
-    """Return where an idempotency key stands if it is known: under today or a day before, today first."""
-    return [known_key(record.generation, day, key) for day in range(today, max(today - KEY_DAYS, -1), -1)]
-
-
-def wants_sweep(
-    record: CopyRecord, batches: Sequence[Located], found: Mapping[bytes, bytes | None], now_ms: int
+def wants_rows(
+    record: CopyRecord,
+    batches: Sequence[Located],
+    found: Mapping[bytes, bytes | None],
+    limits: WriterLimits = LIMITS,
 ) -> bool:
-    """Tell whether idle writers are to be looked for: a new writer comes, and there is no room or it is a day ago."""
-    if record.writers < WRITERS_MAX and now_ms - record.swept_ms < SWEEP_EVERY_MS:
+    """Tell whether ``count`` needs all writers' rows, because it may have to forget some."""
+    if record.writers + len(batches) <= limits.rows:
         return False
-    return any(found[located.writer_key] is None for located in batches)
+    new = {
+        located.writer_key
+        for located in batches
+        if found[located.writer_key] is None and record.floor <= located.batch.heard <= record.opnum
+    }
+    return bool(new) and record.writers + len(new) > limits.rows
 
 
 def count(
@@ -207,7 +197,8 @@ def count(
     found: Mapping[bytes, bytes | None],
     *,
     now_ms: int,
-    writers: Mapping[bytes, bytes] | None = None,
+    all_rows: Mapping[bytes, bytes] | None = None,
+    limits: WriterLimits = LIMITS,
 ) -> Counted:
     """Build the op that applies ``batches`` to a copy.
 
@@ -216,99 +207,64 @@ def count(
         batches: In the order in which they came.
         found: What is stored under each of ``keys_to_read``; None where nothing is.
         now_ms: This shard's clock, the same that ``keys_to_read`` was given.
-        writers: All writers' rows, if ``wants_sweep``.
+        all_rows: All writers' rows, if ``wants_rows`` says so.
+        limits: How many writers are known.
     """
-    return _Counting(record, found, _time_ms(record, now_ms)).run(batches, writers)
+    return _Counting(record, found, now_ms, Writers(record, found, all_rows, limits)).run(batches)
 
 
 class _Counting:
     """An op while it is built."""
 
-    def __init__(self, record: CopyRecord, found: Mapping[bytes, bytes | None], at_ms: int) -> None:
+    def __init__(self, record: CopyRecord, found: Mapping[bytes, bytes | None], now_ms: int, writers: Writers) -> None:
         self._record = record
         self._found = found
-        self._at_ms = at_ms
-        self._today = at_ms // DAY_MS
+        self._label = label_of(record, now_ms)
+        self._writers = writers
         self._cells: dict[bytes, list[int]] = {}
         self._new_users: set[bytes] = set()
         self._new_keys: set[bytes] = set()
-        self._writers: dict[bytes, WriterRow] = {}
-        self._writer_count = record.writers
         self._digest = record.digest
         self._applied = False
 
-    def run(self, batches: Sequence[Located], all_writers: Mapping[bytes, bytes] | None) -> Counted:
+    def run(self, batches: Sequence[Located]) -> Counted:
         """Apply all sub-batches in order."""
-        idle: list[bytes] = []
-        if all_writers:
-            idle = self._idle(all_writers, {located.writer_key for located in batches})
-            self._writer_count -= len(idle)
         answers = [self._apply(located) for located in batches]
         if not self._applied:
             return Counted(self._record, answers)
-        # The time too: what the op removes depends on it.
-        self._digest = xxh3_128_digest(self._digest + self._at_ms.to_bytes(8, "big"))
+        label, writers = self._label, self._writers
+        # These too: what the op removes depends on them.
+        self._digest = xxh3_128_digest(self._digest + _REST.pack(*label, writers.floor))
         record = self._record._replace(
             head_epoch=self._record.epoch,
             opnum=self._record.opnum + 1,
             digest=self._digest,
-            writers=self._writer_count,
-            at_ms=self._at_ms,
-            swept_ms=self._record.swept_ms if all_writers is None else self._at_ms,
-            keys_day=self._today if self._new_keys else self._record.keys_day,
+            writers=writers.count,
+            floor=writers.floor,
+            label=label.number,
+            label_ms=label.began_ms,
+            keys_label=label.number if self._new_keys else self._record.keys_label,
         )
         puts = [(key, Counts(*cell).encode()) for key, cell in self._cells.items()]
         puts += [(key, b"") for key in sorted(self._new_users)]
         puts += [(key, b"") for key in sorted(self._new_keys)]
-        puts += [(key, row.encode()) for key, row in self._writers.items()]
+        puts += [(key, row.encode()) for key, row in writers.written.items()]
         before = {key: self._found[key] for key in self._cells}
-        return Counted(record, answers, puts, idle, self._outdated_keys(), before)
-
-    def _idle(self, all_writers: Mapping[bytes, bytes], needed: set[bytes]) -> list[bytes]:
-        limit = self._at_ms - WRITER_IDLE_MS
-        return [
-            key for key, value in all_writers.items() if key not in needed and WriterRow.decode(value).used_ms < limit
-        ]
-
-    def _outdated_keys(self) -> list[tuple[bytes, bytes]]:
-        """Return the range of the keys that are known no longer, if this op begins a day and there may be some."""
-        last_day = self._record.at_ms // DAY_MS
-        # Nothing stands from before the days that the last op knew. Who uses no keys gets no ranges to look through.
-        if not self._record.at_ms or self._today == last_day or self._record.keys_day <= last_day - KEY_DAYS:
-            return []
-        return [known_keys_before(self._record.generation, max(self._today - KEY_DAYS + 1, 0))]
+        return Counted(record, answers, puts, writers.forgotten, outdated_keys(self._record, label), before)
 
     def _apply(self, located: Located) -> Answer:
         batch, content = located.batch, located.batch.content
-        row = self._writer(located.writer_key)
-        last = row.seq if row else 0
-        if row is not None and batch.seq == last:
-            if row.content != content:
-                return Answer(node_pb2.OUTCOME_CONTENT_DIFFERS)
-            return Answer(node_pb2.OUTCOME_OK, row.refusals)
-        if batch.seq <= last:
-            return Answer(node_pb2.OUTCOME_OK)  # Settled long ago; this is a late repetition that nobody waits for.
-        if batch.seq != last + 1:
-            return Answer(node_pb2.OUTCOME_OUT_OF_ORDER)
-        if row is None:
-            if self._writer_count >= WRITERS_MAX:
-                return Answer(node_pb2.OUTCOME_NOT_READY)
-            self._writer_count += 1
+        answer = self._writers.judge(located.writer_key, batch, content)
+        if answer is not None:
+            return answer
         for share in located.shares:
             self._count(share)
         for one in located.keyed:
             self._count_once(one)
-        refusals = located.refusals
-        self._writers[located.writer_key] = WriterRow(batch.seq, self._at_ms, content, refusals)
+        self._writers.counted(located.writer_key, batch, content, located.refusals)
         self._digest = xxh3_128_digest(self._digest + batch.writer + batch.seq.to_bytes(8, "big") + content)
         self._applied = True
-        return Answer(node_pb2.OUTCOME_OK, refusals)
-
-    def _writer(self, key: bytes) -> WriterRow | None:
-        if key in self._writers:
-            return self._writers[key]
-        stored = self._found[key]
-        return WriterRow.decode(stored) if stored is not None else None
+        return Answer(node_pb2.OUTCOME_OK, located.refusals)
 
     def _count(self, share: Share) -> None:
         cell = self._cell(share.cell)
@@ -320,10 +276,10 @@ class _Counting:
         cell[2] += len(new) - before
 
     def _count_once(self, one: Keyed) -> None:
-        today, *earlier = _where_known(self._record, self._today, one.key)
-        if today in self._new_keys or any(self._found[key] is not None for key in (today, *earlier)):
+        key, *earlier = where_known(self._record.generation, self._label, one.key)
+        if key in self._new_keys or any(self._found[known] is not None for known in (key, *earlier)):
             return  # Counted earlier, under the same key.
-        self._new_keys.add(today)
+        self._new_keys.add(key)
         is_click = one.kind == Kind.CLICK
         self._count(Share(one.cell, int(is_click), int(not is_click), (one.user,)))
 

@@ -14,9 +14,10 @@ def encode_body(counted: Counted) -> bytes:
     record = counted.record
     return node_pb2.OpBody(
         writers=record.writers,
-        at_ms=record.at_ms,
-        swept_ms=record.swept_ms,
-        keys_day=record.keys_day,
+        floor=record.floor,
+        label=record.label,
+        label_ms=record.label_ms,
+        keys_label=record.keys_label,
         put_keys=[without_generation(key) for key, _ in counted.puts],
         put_values=[value for _, value in counted.puts],
         deletes=[without_generation(key) for key in counted.deletes],
@@ -39,7 +40,13 @@ def decode_body(body: bytes, record: CopyRecord) -> tuple[CopyRecord, Changes]:
         raise StoreCorrupt("the body of an op") from exc
     own = record.generation
     return (
-        record._replace(writers=wire.writers, at_ms=wire.at_ms, swept_ms=wire.swept_ms, keys_day=wire.keys_day),
+        record._replace(
+            writers=wire.writers,
+            floor=max(wire.floor, record.floor),  # Versions before floors tell none.
+            label=wire.label,
+            label_ms=wire.label_ms,
+            keys_label=wire.keys_label,
+        ),
         Changes(
             [(with_generation(own, key), value) for key, value in puts],
             [with_generation(own, key) for key in wire.deletes],

@@ -98,9 +98,10 @@ def _installed(record: CopyRecord | None, write: Install) -> tuple[CopyRecord, C
         opnum=write.head.name.opnum,
         digest=write.head.name.digest or bytes(16),
         writers=staged.writers,
-        at_ms=staged.at_ms,
-        swept_ms=staged.swept_ms,
-        keys_day=staged.keys_day,
+        floor=staged.floor,
+        label=staged.label,
+        label_ms=staged.label_ms,
+        keys_label=staged.keys_label,
     )
     return after, Changes([], [staging_key(staged.generation)], old)
 

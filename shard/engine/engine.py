@@ -23,7 +23,8 @@ import structlog
 from protos.tally.internal.v1 import node_pb2
 from shard.counting.changes import Changes
 from shard.counting.keys import CopyRecord, record_key
-from shard.counting.op import Answer, SubBatch
+from shard.counting.op import SubBatch
+from shard.counting.writers import LIMITS, Answer, WriterLimits
 from shard.engine.calls import Calls
 from shard.engine.passes import Passes
 from shard.engine.points import Counts, Reached, counts_all, goes_on
@@ -72,6 +73,7 @@ class Engine:
         op_log_bytes: int = OP_LOG_BYTES,
         reached: Reached = goes_on,
         counts: Counts = counts_all,
+        writers: WriterLimits = LIMITS,
     ) -> None:
         """Take over a store.
 
@@ -87,6 +89,7 @@ class Engine:
             op_log_bytes: How much of the last ops is kept, for all slots together.
             reached: Told of each step of a move.
             counts: Told of each sub-batch just before it is counted.
+            writers: How many writers each copy knows.
         """
         self._disk = Disk(store)
         self._shard = shard
@@ -113,6 +116,7 @@ class Engine:
             shape=shape,
             op_log_bytes=op_log_bytes,
             counts=counts,
+            limits=writers,
         )
         self.calls: Final = Calls(
             self._copies,
@@ -138,9 +142,26 @@ class Engine:
         copy = self._copies[slot]
         full = self._steps.queued_events >= QUEUE_EVENTS_MAX
         if self._steps.is_ahead(copy, epoch) or self._takes_no_ops or full:
-            reply(Answer(node_pb2.OUTCOME_NOT_READY), copy.epoch)
+            reply(Answer(node_pb2.OUTCOME_NOT_READY), copy.epoch, 0)
         else:
             self._steps.submit(copy, Arrived(batch, reply))
+
+    def tell_opnum(self, slot: int, epoch: int, reply: Reply) -> None:
+        """Tell a writer how many ops of a slot are committed, at once.
+
+        No other copy is asked whether this one is still primary: too low a number shuts out nobody but who has it, and
+        is no danger.
+        """
+        copy = self._copies[slot]
+        row = copy.replica.row
+        if self._steps.is_ahead(copy, epoch):
+            reply(Answer(node_pb2.OUTCOME_NOT_READY), copy.epoch, 0)
+        elif copy.replica.role is Role.SERVING:
+            reply(Answer(node_pb2.OUTCOME_OK), copy.epoch, copy.committed_opnum)
+        elif row is not None and row.primary == self._shard:
+            reply(Answer(node_pb2.OUTCOME_NOT_READY), copy.epoch, 0)
+        else:
+            reply(Answer(node_pb2.OUTCOME_NOT_OWNER), copy.epoch, 0)
 
     # What operators and the controller ask.
 

@@ -10,11 +10,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+import structlog
+
 from shard.clones.cloning import drop_changes
 from shard.counting.changes import Changes
 from shard.counting.keys import HEARTBEAT_KEY, CopyRecord, writer_range
-from shard.counting.op import Counted, Located, count, keys_to_read, locate, wants_sweep
+from shard.counting.op import Counted, Located, count, keys_to_read, locate, wants_rows
 from shard.counting.op_body import encode_body
+from shard.counting.writers import LIMITS, WriterLimits
 from shard.engine.copy_writes import changes_of, trimmed
 from shard.engine.points import Counts
 from shard.engine.slot_copy import Arrived, SlotCopy, fitting
@@ -25,6 +28,8 @@ from shard.storage.store import Store
 from tally.cluster.op_name import OpName
 from tally.cluster.slot_map import SlotMap
 from tally.hashing import Shape
+
+log = structlog.get_logger()
 
 PASS_EVENTS_MAX: Final = 4_000
 
@@ -52,6 +57,7 @@ class Passes:
         shape: Shape,
         op_log_bytes: int,
         counts: Counts,
+        limits: WriterLimits = LIMITS,
     ) -> None:
         """Prepare.
 
@@ -64,6 +70,7 @@ class Passes:
             shape: What is fixed for the cluster.
             op_log_bytes: How much of the last ops is kept, for all slots together.
             counts: Told of each sub-batch just before it is counted.
+            limits: How many writers each copy knows.
         """
         self._copies = copies
         self._steps = steps
@@ -73,6 +80,7 @@ class Passes:
         self._shape = shape
         self._op_log_bytes = op_log_bytes
         self._counts = counts
+        self._limits = limits
         self._log_bytes = sum(copy.record.log_bytes for copy in copies if copy.record is not None)
         self._to_drop: list[int] = []  # Generations of clones that are not wanted any more.
         self._heartbeats: list[asyncio.Future[None]] = []
@@ -148,11 +156,14 @@ class Passes:
 
     async def _count(self, one: _Building, found: Mapping[bytes, bytes | None], now_ms: int) -> Counted:
         record = _record(one.copy)
-        writers = None
-        if wants_sweep(record, one.located, found, now_ms):
+        all_rows = None
+        if wants_rows(record, one.located, found, self._limits):
             span = writer_range(record.generation)
-            writers = await self._disk.work(lambda: dict(self._store.scan(*span)))
-        return count(record, one.located, found, now_ms=now_ms, writers=writers)
+            all_rows = await self._disk.work(lambda: dict(self._store.scan(*span)))
+        counted = count(record, one.located, found, now_ms=now_ms, all_rows=all_rows, limits=self._limits)
+        if counted.deletes:
+            log.info("writers_forgotten", slot=one.copy.slot, writers=len(counted.deletes), floor=counted.record.floor)
+        return counted
 
     def _built(self, one: _Building, counted: Counted) -> None:
         copy = one.copy
@@ -202,4 +213,4 @@ def _record(copy: SlotCopy) -> CopyRecord:
 
 
 def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return max(0, time.time_ns() // 1_000_000)  # A clock may be wrong, also by decades.

@@ -12,13 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from shard.counting.keys import CopyRecord
-from shard.counting.op import OP_EVENTS_MAX, Answer, Counted, SubBatch
+from shard.counting.op import OP_EVENTS_MAX, Counted, SubBatch
+from shard.counting.writers import Answer
 from shard.replica.replica import Replica
 from shard.replica.term import Term
 from shard.replica.words import Build
 
-Reply = Callable[[Answer, int], None]
-"""Tells a sender what became of its sub-batch: the answer, and the slot's epoch here."""
+Reply = Callable[[Answer, int, int], None]
+"""Tells a sender what became of its sub-batch: the answer, the slot's epoch here, and how many of its ops are committed.
+
+The last is 0 where this shard does not know it.
+"""
 
 Step = Callable[..., None]
 """A method of ``Replica``; its last two arguments are the time and the effects."""
@@ -82,6 +86,14 @@ class SlotCopy:
     def before(self) -> Mapping[bytes, bytes | None]:
         """The committed counts of the cells that the op under way touches; read these instead of what is stored."""
         return self.under_way.before if self.under_way is not None else {}
+
+    @property
+    def committed_opnum(self) -> int:
+        """How many ops are committed; only while this copy is a primary that serves."""
+        assert self.record is not None
+        if self.under_way is not None and self.under_way.puts:
+            return self.under_way.record.opnum - 1
+        return self.record.opnum
 
     def take_answering(self) -> list[Arrived]:
         """Return the sub-batches of the op that was under way; from now on there is none."""

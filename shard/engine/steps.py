@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from protos.tally.internal.v1 import node_pb2
-from shard.counting.op import Answer
+from shard.counting.writers import Answer
 from shard.engine.points import Point, Reached
 from shard.engine.redundancy import Redundancy
 from shard.engine.slot_copy import Arrived, SlotCopy, Step
@@ -187,9 +187,9 @@ class Steps:
             else:
                 return
 
-    def _answer(self, arrived: Arrived, answer: Answer, copy: SlotCopy) -> None:
+    def _answer(self, arrived: Arrived, answer: Answer, copy: SlotCopy, *, opnum: int = 0) -> None:
         self.queued_events -= len(arrived.batch.hours)
-        arrived.reply(answer, copy.epoch)
+        arrived.reply(answer, copy.epoch, opnum)
 
     # Actions.
 
@@ -208,7 +208,7 @@ class Steps:
                 log.error("sub_batch_content_differs", slot=copy.slot, seq=arrived.batch.seq)
             elif answer.outcome == node_pb2.OUTCOME_NOT_READY:
                 log.error("slot_has_too_many_writers", slot=copy.slot, writers=counted.record.writers)
-            self._answer(arrived, answer, copy)
+            self._answer(arrived, answer, copy, opnum=counted.record.opnum)
 
     def _act_refuse(self, copy: SlotCopy, act: words.Refuse) -> None:
         outcome: node_pb2.Outcome.ValueType = act.outcome  # type: ignore[assignment]

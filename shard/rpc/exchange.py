@@ -10,7 +10,9 @@ import grpc.aio
 import structlog
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
-from shard.counting.op import OP_EVENTS_MAX, Answer, SubBatch
+from shard.counting.keys import NUMBER_MAX
+from shard.counting.op import OP_EVENTS_MAX, SubBatch
+from shard.counting.writers import Answer
 from shard.engine.engine import Engine
 from shard.engine.hour_parts import PartOfHour, Question
 from shard.rpc.calls_wire import INCARNATION_BYTES
@@ -35,13 +37,19 @@ def sub_batch_from_wire(wire: node_pb2.SubBatch, shape: Shape) -> SubBatch | Non
     hours, users, keys = tuple(wire.hours), tuple(wire.users), tuple(wire.keys)
     well_formed = (
         len(wire.writer) == 16
-        and wire.seq >= 1
+        and 1 <= wire.seq <= NUMBER_MAX
+        and wire.heard <= NUMBER_MAX
         and wire.slot < shape.slots
         and 1 <= len(hours) <= OP_EVENTS_MAX
         and len(hours) == len(users) == len(wire.kinds)
         and (not keys or (len(keys) == len(hours) and all(len(key) in {0, KEY_HASH_BYTES} for key in keys)))
     )
-    return SubBatch(wire.writer, wire.seq, hours, users, wire.kinds, keys) if well_formed else None
+    return SubBatch(wire.writer, wire.seq, hours, users, wire.kinds, keys, wire.heard) if well_formed else None
+
+
+def asks_for_opnum(wire: node_pb2.SubBatch, shape: Shape) -> bool:
+    """Tell whether a sub-batch only asks for the opnum of its slot."""
+    return wire.seq == 0 and wire.slot < shape.slots and not (wire.hours or wire.users or wire.kinds or wire.keys)
 
 
 def question_from_wire(wire: node_pb2.HourRead, shape: Shape) -> Question | None:
@@ -103,13 +111,18 @@ class _Stream:
     def _submit(self, wire: node_pb2.SubBatch) -> None:
         batch_id = wire.id
 
-        def reply(answer: Answer, epoch: int) -> None:
-            self._answers.sub_batches.add(id=batch_id, outcome=answer.outcome, epoch=epoch, refusals=answer.refusals)
+        def reply(answer: Answer, epoch: int, opnum: int) -> None:
+            self._answers.sub_batches.add(
+                id=batch_id, outcome=answer.outcome, epoch=epoch, refusals=answer.refusals, opnum=opnum
+            )
             self._changed.set()
 
+        if asks_for_opnum(wire, self._shape):
+            self._engine.tell_opnum(wire.slot, wire.epoch, reply)
+            return
         batch = sub_batch_from_wire(wire, self._shape)
         if batch is None:
-            reply(Answer(node_pb2.OUTCOME_MALFORMED), 0)
+            reply(Answer(node_pb2.OUTCOME_MALFORMED), 0, 0)
         else:
             self._engine.submit(wire.slot, wire.epoch, batch, reply)
 

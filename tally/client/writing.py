@@ -14,7 +14,7 @@ import structlog
 from protos.tally.internal.v1 import node_pb2
 from tally.client.blame import Blame
 from tally.client.jitter import jitter
-from tally.client.outbox import SlotOutbox, SubBatch
+from tally.client.outbox import Question, SlotOutbox, SubBatch
 from tally.client.receipt import Receipt
 from tally.client.stalls import Stalls
 from tally.client.suspects import name_of
@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 MESSAGE_EVENTS_MAX: Final = 8_000  # Of 256 bytes of name each at most: far below the limit of a message.
 ROUND_MAX_S: Final = 0.05
+
+_MAP_IS_OLD: Final = {node_pb2.OUTCOME_NOT_OWNER, node_pb2.OUTCOME_OUT_OF_ORDER, node_pb2.OUTCOME_FORGOTTEN}
 
 
 def fresh_writers() -> Iterator[bytes]:
@@ -72,7 +74,7 @@ class Writing:
         self._outboxes: dict[int, SlotOutbox[Receipt]] = {}
         self._busy: set[int] = set()  # Slots whose outbox is not idle.
         self._ready: dict[str, dict[int, None]] = {}  # Shard -> slots with something to send, in order.
-        self._slot_of_batch: dict[int, int] = {}  # Only of those in doubt.
+        self._slot_of_batch: dict[int, int] = {}  # Only of those in doubt, and of questions that are open.
         self._sent_to: dict[int, str] = {}  # Slot -> the shard that is to answer the last attempt of its sub-batch.
         self._rounds: dict[str, float] = {}  # Shard -> when a message went there, of which nothing is answered yet.
         self._blame = Blame() if blame is None else blame
@@ -146,21 +148,28 @@ class Writing:
         if shard in self._rounds:
             return
         slots, held, events = self._ready.get(shard), self._state().map, 0
+        asks = False
         while slots and held is not None and events < MESSAGE_EVENTS_MAX:
             slot = next(iter(slots))
             del slots[slot]
             outbox = self._outboxes[slot]
             self._expire(outbox, now)
-            if outbox.due(now) and self._blame.holds_back(outbox, shard, now):
+            if outbox.due(now) and not outbox.asks_next(now) and self._blame.holds_back(outbox, shard, now):
                 continue
-            batch = outbox.next_to_send(now)
-            if batch is not None:
-                events += len(batch.entries)
-                self._slot_of_batch[batch.id] = slot
-                self._sent_to[slot] = shard
-                self._blame.sent(batch, shard)
-                request.sub_batches.append(_to_wire(batch, held.rows[slot].epoch))
-        if events:
+            next_one = outbox.next_to_send(now)
+            if next_one is None:
+                continue
+            self._slot_of_batch[next_one.id] = slot
+            self._sent_to[slot] = shard
+            epoch = held.rows[slot].epoch
+            if isinstance(next_one, Question):
+                asks = True
+                request.sub_batches.add(id=next_one.id, slot=slot, epoch=epoch)
+            else:
+                events += len(next_one.entries)
+                self._blame.sent(next_one, shard)
+                request.sub_batches.append(_to_wire(next_one, epoch))
+        if events or asks:
             self._rounds[shard] = now
 
     def _end_round(self, shard: str) -> None:
@@ -174,22 +183,40 @@ class Writing:
             return  # A late answer to a repeated attempt.
         outbox = self._outboxes[slot]
         self._end_round(self._sent_to.get(slot, ""))
+        if outbox.asking is not None and outbox.asking.id == answer.id:
+            self._told(outbox, outbox.asking, answer, now)
+            return
         for waiting in self._blame.answered(slot):
             self._make_ready(waiting)
         match answer.outcome:
             case node_pb2.OUTCOME_OK if self._fits(outbox, answer):
-                self._settle(outbox, answer, now)
+                self._settle(outbox, answer)
             case node_pb2.OUTCOME_OK | node_pb2.OUTCOME_CONTENT_DIFFERS | node_pb2.OUTCOME_MALFORMED:
-                self._give_up(outbox, node_pb2.Outcome.Name(answer.outcome), now)
-            case node_pb2.OUTCOME_OUT_OF_ORDER if answer.epoch == self._epoch(slot):
-                # No newer map explains it: data was given up.
-                self._give_up(outbox, node_pb2.Outcome.Name(answer.outcome), now)
+                self._give_up(outbox, node_pb2.Outcome.Name(answer.outcome))
+            case node_pb2.OUTCOME_OUT_OF_ORDER | node_pb2.OUTCOME_FORGOTTEN if answer.epoch == self._epoch(slot):
+                # No newer map explains it: data was given up, or the writer was forgotten.
+                self._give_up(outbox, node_pb2.Outcome.Name(answer.outcome))
             case _:
                 self._sent_to.pop(slot, None)  # Who answers so does not count it now.
                 self._blame.refused(answer.id)
                 outbox.hold_off(answer.id, now, jitter())
-                if answer.outcome in {node_pb2.OUTCOME_NOT_OWNER, node_pb2.OUTCOME_OUT_OF_ORDER}:
+                if answer.outcome in _MAP_IS_OLD:
                     self._reread_map()
+
+    def _told(
+        self, outbox: SlotOutbox[Receipt], question: Question, answer: node_pb2.SubBatchAnswer, now: float
+    ) -> None:
+        """Take the answer to a question, and send what waits for it."""
+        self._sent_to.pop(outbox.slot, None)
+        if answer.outcome == node_pb2.OUTCOME_OK:
+            del self._slot_of_batch[question.id]
+            outbox.told(question.id, answer.opnum)
+            if not outbox.idle:
+                self._make_ready(outbox.slot)
+            return
+        outbox.hold_off(question.id, now, jitter())
+        if answer.outcome in _MAP_IS_OLD:
+            self._reread_map()
 
     @staticmethod
     def _fits(outbox: SlotOutbox[Receipt], answer: node_pb2.SubBatchAnswer) -> bool:
@@ -201,18 +228,18 @@ class Writing:
         held = self._state().map
         return held.rows[slot].epoch if held else 0
 
-    def _settle(self, outbox: SlotOutbox[Receipt], answer: node_pb2.SubBatchAnswer, now: float) -> None:
-        batch = outbox.settle(answer.id, now)
+    def _settle(self, outbox: SlotOutbox[Receipt], answer: node_pb2.SubBatchAnswer) -> None:
+        batch = outbox.settle(answer.id, answer.opnum)
         assert batch is not None
         refusals = answer.refusals or bytes(len(batch.entries))
         for entry, refusal in zip(batch.entries, refusals, strict=True):
             entry.receipt.settle(refusal)
         self._settled(batch, answered=True)
 
-    def _give_up(self, outbox: SlotOutbox[Receipt], reason: str, now: float) -> None:
+    def _give_up(self, outbox: SlotOutbox[Receipt], reason: str) -> None:
         doubtful = outbox.in_doubt
         assert doubtful is not None
-        batch = outbox.give_up(doubtful.id, now)
+        batch = outbox.give_up(doubtful.id)
         assert batch is not None
         log.error("sub_batch_lost", slot=batch.slot, seq=batch.seq, events=len(batch.entries), reason=reason)
         for entry in batch.entries:
@@ -254,7 +281,7 @@ class Writing:
             outbox = self._outboxes[slot]
             self._expire(outbox, now)
             if outbox.hopeless(now):
-                self._give_up(outbox, "an hour in doubt", now)
+                self._give_up(outbox, "an hour in doubt")
             if outbox.idle:
                 self._busy.discard(slot)
                 self._stalls.over(slot)
@@ -283,11 +310,13 @@ class Writing:
         self._rounds.pop(shard, None)
         for slot in [slot for slot, where in self._sent_to.items() if where == shard]:
             del self._sent_to[slot]
-            doubtful = self._outboxes[slot].in_doubt
-            if doubtful is not None:
+            outbox = self._outboxes[slot]
+            if outbox.in_doubt is not None:
                 if not refused:
-                    self._blame.left(doubtful, shard, self._state().alive.get(shard), now)
-                self._outboxes[slot].hold_off(doubtful.id, now, jitter())
+                    self._blame.left(outbox.in_doubt, shard, self._state().alive.get(shard), now)
+                outbox.hold_off(outbox.in_doubt.id, now, jitter())
+            elif outbox.asking is not None:
+                outbox.hold_off(outbox.asking.id, now, jitter())
         self._judge(self._blame.stream_ended(shard, refused=refused), now)
 
     def _judge(self, struck: Sequence[int], now: float) -> None:
@@ -297,7 +326,7 @@ class Writing:
         doomed = [(outbox, batch) for outbox, batch in doubtful if self._blame.is_to_be_given_up(batch)]
         for outbox, batch in doomed:
             aside_s = self._blame.given_up(batch, now, sure=len(doomed) == 1)
-            self._give_up(outbox, "shards died while it was in doubt there", now)
+            self._give_up(outbox, "shards died while it was in doubt there")
             if aside_s is not None:
                 self._drop(outbox, name_of(batch.entries[0].event), aside_s)
 
@@ -321,6 +350,7 @@ def _to_wire(batch: SubBatch[Receipt], epoch: int) -> node_pb2.SubBatch:
         id=batch.id,
         writer=batch.writer,
         seq=batch.seq,
+        heard=batch.heard,
         slot=batch.slot,
         epoch=epoch,
         hours=[event.hour for event in events],

@@ -12,7 +12,8 @@ import pytest
 from protos.tally.internal.v1 import node_pb2
 from shard.counting.changes import Changes
 from shard.counting.keys import cell_key
-from shard.counting.op import Answer, SubBatch
+from shard.counting.op import SubBatch
+from shard.counting.writers import Answer
 from shard.engine import engine as engine_module
 from shard.engine.engine import Engine
 from shard.engine.hour_parts import PartOfHour, Question
@@ -110,7 +111,7 @@ class Bench:
 
     def submit(self, batch: SubBatch, *, slot: int = SLOT, epoch: int = 1) -> "asyncio.Future[tuple[Answer, int]]":
         answered: asyncio.Future[tuple[Answer, int]] = asyncio.get_running_loop().create_future()
-        self.engine.submit(slot, epoch, batch, lambda answer, known: answered.set_result((answer, known)))
+        self.engine.submit(slot, epoch, batch, lambda answer, known, _opnum: answered.set_result((answer, known)))
         return answered
 
     async def outcome(self, batch: SubBatch, *, slot: int = SLOT, epoch: int = 1) -> int:
@@ -347,7 +348,7 @@ async def test_new_map_is_taken_up_however_much_there_is_to_do(tmp_path: Path) -
 
         def send(seq: int) -> None:
             node.engine.submit(
-                SLOT, 1, sub_batch(ANN, seq, click("ann")), lambda answer, _epoch: and_the_next(seq, answer)
+                SLOT, 1, sub_batch(ANN, seq, click("ann")), lambda answer, _epoch, _opnum: and_the_next(seq, answer)
             )
 
         def and_the_next(seq: int, answer: Answer) -> None:

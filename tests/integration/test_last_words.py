@@ -61,7 +61,7 @@ def test_directory_that_can_not_be_written_is_no_reason_to_fail(tmp_path: Path) 
 
 
 def sub_batch(*events: Event) -> SubBatch[None]:
-    return SubBatch(1, b"w" * 16, 1, 0, tuple(Waiting(event, 0.0, None) for event in events))
+    return SubBatch(1, b"w" * 16, 1, 0, 0, tuple(Waiting(event, 0.0, None) for event in events))
 
 
 def blame_after(path: Path) -> Blame:

@@ -15,6 +15,10 @@ from tests.simulation.ledger import Posted
 OK: Final = node_pb2.OUTCOME_OK
 OUT_OF_ORDER: Final = node_pb2.OUTCOME_OUT_OF_ORDER
 CONTENT_DIFFERS: Final = node_pb2.OUTCOME_CONTENT_DIFFERS
+FORGOTTEN: Final = node_pb2.OUTCOME_FORGOTTEN
+WRITERS_MAX: Final = 2
+"""So few rows that writers are forgotten whenever one of the two gateways starts again."""
+FORGOTTEN_AT_ONCE: Final = 1
 
 
 class Counted(NamedTuple):
@@ -26,29 +30,42 @@ class Counted(NamedTuple):
     number: int
 
 
+class Row(NamedTuple):
+    """What one writer sent last: number, tag of the sub-batch, and what it had heard."""
+
+    seq: int
+    tag: bytes
+    heard: int
+
+
 class Body(NamedTuple):
     """What an op changes.
 
     Attributes:
         events: Counted once more each.
         users: (hour, user) that were not there before.
-        writers: (writer, seq, tag of the sub-batch).
+        writers: The rows of those that wrote.
+        forgotten: Writers whose rows go.
+        floor: Of the slot, after it.
     """
 
     events: tuple[Counted, ...]
     users: tuple[tuple[int, bytes], ...]
-    writers: tuple[tuple[bytes, int, bytes], ...]
+    writers: tuple[tuple[bytes, Row], ...]
+    forgotten: tuple[bytes, ...] = ()
+    floor: int = 0
 
 
 class Content:
     """All that one copy holds, besides its head."""
 
-    __slots__ = ("cells", "events", "writers")
+    __slots__ = ("cells", "events", "floor", "writers")
 
     def __init__(self) -> None:
         self.cells: dict[int, tuple[list[int], set[bytes]]] = {}  # Hour -> [_, clicks, impressions], users.
         self.events: dict[int, int] = {}  # Number of the event -> how often it was counted; also the keys.
-        self.writers: dict[bytes, tuple[int, bytes]] = {}
+        self.writers: dict[bytes, Row] = {}
+        self.floor = 0
 
     def copy(self) -> "Content":
         """Return what a clone gets."""
@@ -56,11 +73,13 @@ class Content:
         other.cells = {hour: (list(counts), set(users)) for hour, (counts, users) in self.cells.items()}
         other.events = dict(self.events)
         other.writers = dict(self.writers)
+        other.floor = self.floor
         return other
 
     def equals(self, other: "Content") -> bool:
         """Compare all of it."""
-        return self.cells == other.cells and self.events == other.events and self.writers == other.writers
+        mine = self.cells, self.events, self.writers, self.floor
+        return mine == (other.cells, other.events, other.writers, other.floor)
 
     def knows(self, number: int) -> bool:
         """Tell whether the key of this event is known."""
@@ -77,8 +96,10 @@ class Content:
             cell[0][kind] += 1
         for hour, user in body.users:
             cells[hour][1].add(user)
-        for writer, seq, tag in body.writers:
-            self.writers[writer] = (seq, tag)
+        for writer in body.forgotten:
+            del self.writers[writer]
+        self.writers.update(body.writers)
+        self.floor = body.floor
 
     def counts(self, hour: int, without: Body | None) -> HourCounts:
         """Return the numbers of this slot's part of an hour, without an op that is not committed yet."""
@@ -99,12 +120,15 @@ class Content:
 class Building:
     """An op while it is built."""
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: Content, opnum: int) -> None:
         self._content = content
+        self._opnum = opnum
+        self._floor = content.floor
         self._events: list[Counted] = []
         self._keys: set[int] = set()
         self._users: dict[tuple[int, bytes], None] = {}
-        self._writers: dict[bytes, tuple[int, bytes]] = {}
+        self._writers: dict[bytes, Row] = {}
+        self._forgotten: list[bytes] = []
         self._tags: list[bytes] = []
         self.duplicates = 0
         self.known_keys = 0
@@ -112,17 +136,40 @@ class Building:
     def add(self, batch: SubBatch[Posted]) -> int:
         """Apply a sub-batch if it is its writer's next one; return its outcome."""
         tag = batch.id.to_bytes(8, "big")
-        last, last_tag = self._writers.get(batch.writer) or self._content.writers.get(batch.writer, (0, b""))
-        if batch.seq <= last:
+        row = self._row(batch.writer)
+        if row is not None and batch.seq <= row.seq:
             self.duplicates += 1
-            return CONTENT_DIFFERS if batch.seq == last and tag != last_tag else OK
-        if batch.seq != last + 1:
+            return CONTENT_DIFFERS if batch.seq == row.seq and tag != row.tag else OK
+        if row is not None and batch.seq != row.seq + 1:
             return OUT_OF_ORDER
-        self._writers[batch.writer] = (batch.seq, tag)
+        if not self.takes(batch, row):
+            return FORGOTTEN
+        if row is None:
+            self._make_room()
+        self._writers[batch.writer] = Row(batch.seq, tag, batch.heard)
         self._tags.append(tag)
         for entry in batch.entries:
             self._count(entry.receipt)
         return OK
+
+    def _row(self, writer: bytes) -> Row | None:
+        if writer in self._writers:
+            return self._writers[writer]
+        return self._content.writers.get(writer) if writer not in self._forgotten else None
+
+    def takes(self, batch: SubBatch[Posted], row: Row | None) -> bool:
+        """Tell whether the next sub-batch of a writer is taken, by what it had heard."""
+        return batch.heard <= self._opnum and (row is not None or batch.heard >= self._floor)
+
+    def _make_room(self) -> None:
+        """Forget some if there are too many: those that had heard least; the writers of this op stay."""
+        known = {writer: row.heard for writer, row in self._content.writers.items() if writer not in self._forgotten}
+        if len(known.keys() | self._writers.keys()) < WRITERS_MAX:
+            return
+        others = sorted((heard, writer) for writer, heard in known.items() if writer not in self._writers)
+        for heard, writer in others[:FORGOTTEN_AT_ONCE]:
+            self._forgotten.append(writer)
+            self._floor = max(self._floor, heard + 1)
 
     def _count(self, event: Posted) -> None:
         if event.keyed:
@@ -141,14 +188,20 @@ class Building:
         if not self._tags:
             return None
         name = OpName(epoch, previous.opnum + 1, xxh3_64_digest(previous.digest + b"".join(self._tags)))
-        writers = tuple((writer, seq, tag) for writer, (seq, tag) in self._writers.items())
-        return Op(name, previous, Body(tuple(self._events), tuple(self._users), writers))
+        body = Body(
+            tuple(self._events),
+            tuple(self._users),
+            tuple(self._writers.items()),
+            tuple(self._forgotten),
+            self._floor,
+        )
+        return Op(name, previous, body)
 
 
 def build(
     content: Content, batches: Sequence[SubBatch[Posted]], epoch: int, previous: OpName
 ) -> tuple[Op | None, list[int], Building]:
     """Make an op of sub-batches; return it, and the outcome of each."""
-    building = Building(content)
+    building = Building(content, previous.opnum)
     outcomes = [building.add(batch) for batch in batches]
     return building.finish(epoch, previous), outcomes, building

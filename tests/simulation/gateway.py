@@ -8,7 +8,7 @@ from tally.client.coalescer import Coalescer
 from tally.client.counts import HourCounts
 from tally.client.hour_read import Ask, HourRead
 from tally.client.link import GATHER_MAX_S
-from tally.client.outbox import SlotOutbox
+from tally.client.outbox import Question, SlotOutbox
 from tally.cluster.slot_map import SlotRow
 from tally.errors import Overloaded
 from tally.event import Event
@@ -24,6 +24,7 @@ WRITE_S: Final = 2.5  # So long a caller waits.
 READ_S: Final = 6.0
 OK: Final = node_pb2.OUTCOME_OK
 NOT_OWNER: Final = node_pb2.OUTCOME_NOT_OWNER
+FORGOTTEN: Final = node_pb2.OUTCOME_FORGOTTEN
 
 Reader = Callable[[HourCounts | None], None]
 
@@ -143,22 +144,34 @@ class Gateway:
         batch = outbox.next_to_send(self._world.now)
         if batch is not None:
             primary = self._rows[batch.slot].primary
-            self._cluster.network.send(self.name, primary, self._cluster.machines[primary].batch, self, batch)
+            machine = self._cluster.machines[primary]
+            act = machine.question if isinstance(batch, Question) else machine.batch
+            self._cluster.network.send(self.name, primary, act, self, batch)
 
-    def batch_answered(self, slot: int, batch_id: int, outcome: int) -> None:
-        """Take the answer to a sub-batch."""
+    def batch_answered(self, slot: int, batch_id: int, outcome: int, opnum: int = 0, epoch: int = 0) -> None:
+        """Take the answer to a sub-batch or a question."""
         if self._dead:
             return
         outbox = self._outboxes[slot]
+        if outcome == OK and outbox.told(batch_id, opnum):
+            self._pump(outbox)
+            return
+        if outcome == FORGOTTEN and epoch == self._rows[slot].epoch:
+            lost = outbox.give_up(batch_id)
+            for entry in lost.entries if lost is not None else ():
+                self._world.totals["forgotten events"] += 1
+                self._cluster.clients.unknown(entry.receipt)
+            self._pump(outbox)
+            return
         if outcome == OK:
-            settled = outbox.settle(batch_id, self._world.now)
+            settled = outbox.settle(batch_id, opnum)
             if settled is not None:
                 for entry in settled.entries:
                     self._cluster.clients.acknowledged(entry.receipt)
                 self._pump(outbox)
             return
         outbox.hold_off(batch_id, self._world.now, self._world.chance())
-        if outcome == NOT_OWNER:
+        if outcome in (NOT_OWNER, FORGOTTEN):
             self._poll()
 
     def batch_refused(self, slot: int, batch_id: int) -> None:

@@ -12,6 +12,7 @@ class History:
         self._previous: list[dict[OpName, OpName]] = [{} for _ in range(slots)]
         self._last: list[OpName] = [NOTHING] * slots
         self._committer: dict[tuple[int, int], str] = {}
+        self._op_of: dict[tuple[int, bytes, int], OpName] = {}  # (slot, writer, number) -> which op counted it.
 
     def built(self, slot: int, op: Op) -> None:
         """Note an op before anything is done with it."""
@@ -28,6 +29,10 @@ class History:
         if not self._follows(slot, newer, older):
             raise Broken(f"slot {slot}: {shard} commits {op.name}, which is not in one line with the committed {last}")
         self._last[slot] = newer
+        for writer, row in op.body.writers:
+            counted_by = self._op_of.setdefault((slot, writer, row.seq), op.name)
+            if counted_by != op.name:
+                raise Broken(f"rule 13: slot {slot}: {counted_by} and {op.name} count {row.seq} of {writer!r}")
 
     def holds_all(self, slot: int, head: OpName) -> bool:
         """Tell whether a copy with this head has everything that was committed."""

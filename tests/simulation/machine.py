@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from shard.replica.words import Message
 from tally.client.hour_read import Ask
-from tally.client.outbox import SubBatch
+from tally.client.outbox import Question, SubBatch
 from tally.cluster.slot_map import SlotMap
 from tests.simulation.disk import Disk
 from tests.simulation.ledger import Posted
@@ -70,6 +70,13 @@ class Machine:
             self.process.enter(self.process.batch, gateway, batch)
         else:
             self._cluster.network.send(self.name, gateway.name, gateway.batch_refused, batch.slot, batch.id)
+
+    def question(self, gateway: "Gateway", question: Question) -> None:
+        """Take a writer's question."""
+        if self.process is not None:
+            self.process.enter(self.process.question, gateway, question)
+        else:
+            self._cluster.network.send(self.name, gateway.name, gateway.batch_refused, question.slot, question.id)
 
     def read(self, gateway: "Gateway", ask: Ask) -> None:
         """Take a gateway's question."""

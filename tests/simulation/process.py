@@ -28,7 +28,7 @@ from shard.replica.words import (
 )
 from tally.client import hour_read
 from tally.client.counts import HourCounts
-from tally.client.outbox import SubBatch
+from tally.client.outbox import Question, SubBatch
 from tally.cluster.rows import Change
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tests.simulation.content import CONTENT_DIFFERS, OUT_OF_ORDER, build
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 TICK_S: Final = 0.2
 POLL_S: Final = 0.4
+OK: Final = node_pb2.OUTCOME_OK
 NOT_READY: Final = node_pb2.OUTCOME_NOT_READY
 
 
@@ -256,6 +257,14 @@ class Process:
             copy = self.copies[batch.slot]
             self._step(copy, copy.replica.submit, (Batch(gateway, batch),))
 
+    def question(self, gateway: "Gateway", question: Question) -> None:
+        """Tell a writer how many ops of a slot are committed, if this shard serves it."""
+        copy = self.copies[question.slot]
+        serves = copy.replica.role is Role.SERVING
+        opnum = copy.replica.stored.head.name.opnum - (copy.under_way is not None) if serves else 0
+        outcome = OK if serves else NOT_READY
+        self._send(self.name, gateway.name, gateway.batch_answered, question.slot, question.id, outcome, opnum)
+
     def read(self, gateway: "Gateway", ask: hour_read.Ask) -> None:
         """Take a question; readers do not wait for a flush."""
         read = Read(gateway, ask)
@@ -338,9 +347,9 @@ class Process:
         if strike is not None:
             self._world.after(0.0, strike, slot, self.name, other)
 
-    def _answer(self, token: Batch, outcome: int) -> None:
+    def _answer(self, token: Batch, outcome: int, opnum: int = 0, epoch: int = 0) -> None:
         gateway, batch = token.gateway, token.batch
-        self._send(self.name, gateway.name, gateway.batch_answered, batch.slot, batch.id, outcome)
+        self._send(self.name, gateway.name, gateway.batch_answered, batch.slot, batch.id, outcome, opnum, epoch)
 
     # Actions.
 
@@ -395,8 +404,10 @@ class Process:
             copy.under_way = None
             self._world.totals["ops"] += 1
         answers, copy.outcomes = copy.outcomes, []
+        opnum = copy.replica.stored.head.name.opnum
+        epoch = copy.row.epoch if copy.row is not None else 0
         for token, outcome in answers:
-            self._answer(token, outcome)
+            self._answer(token, outcome, opnum, epoch)
 
     def _act_refuse(self, _copy: Copy, act: Refuse, _: Effects) -> None:
         for token in act.tokens:

@@ -13,7 +13,7 @@ from tally.cluster.op_name import OpName
 from tally.cluster.rows import Change
 from tally.cluster.slot_map import SlotRow
 from tests.simulation import controller, gateway, planner
-from tests.simulation.content import Content
+from tests.simulation.content import Building, Content
 from tests.simulation.etcd import Guards, Seen
 from tests.simulation.planner import View
 from tests.simulation.runner import run_chunk
@@ -58,6 +58,23 @@ def a_writer_id_used_again(patch: pytest.MonkeyPatch) -> None:
         return repeat(name.encode())
 
     patch.setattr(gateway, "writer_ids", writer_ids)
+
+
+def an_unknown_writer_taken_whatever_it_had_heard(patch: pytest.MonkeyPatch) -> None:
+    def takes(_building: Building, _batch: object, _row: object) -> bool:
+        return True
+
+    patch.setattr(Building, "takes", takes)
+
+
+def a_clone_without_the_floor(patch: pytest.MonkeyPatch) -> None:
+    def copy(content: Content) -> Content:
+        other = right(content)
+        other.floor = 0
+        return other
+
+    right = Content.copy
+    patch.setattr(Content, "copy", copy)
 
 
 def no_check_of_keys(patch: pytest.MonkeyPatch) -> None:
@@ -127,6 +144,8 @@ def a_transaction_of_the_controller_without_its_guard(patch: pytest.MonkeyPatch)
         no_forward_of_the_head_in_a_new_term,
         promote_outside_the_set,
         a_writer_id_used_again,
+        an_unknown_writer_taken_whatever_it_had_heard,
+        a_clone_without_the_floor,
         no_check_of_keys,
         a_backup_dropped_before_its_removal_is_confirmed,
         the_member_that_is_ahead_is_removed,

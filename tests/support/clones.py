@@ -47,7 +47,7 @@ def head_op(opnum: int) -> Op:
 def record(opnum: int, *, log_from: int = 0, generation: int = GENERATION) -> CopyRecord:
     """Return the record of a copy whose head is ``name(opnum)``."""
     epoch, _, digest = name(opnum) if opnum else OpName(0, 0, bytes(16))
-    made = CopyRecord(generation, bytes(16), 3, epoch, opnum, digest, 100, 1_000, 900, 20_000)
+    made = CopyRecord(generation, bytes(16), 3, epoch, opnum, digest, 100, 1_000, 900, 20_000, label=20_001)
     return made._replace(log_from=log_from)
 
 

@@ -45,8 +45,13 @@ class Surroundings:
 
 
 def answer_to(
-    batch: node_pb2.SubBatch, outcome: node_pb2.Outcome.ValueType, *, epoch: int | None = None, refusals: bytes = b""
+    batch: node_pb2.SubBatch,
+    outcome: node_pb2.Outcome.ValueType,
+    *,
+    epoch: int | None = None,
+    refusals: bytes = b"",
+    opnum: int = 0,
 ) -> node_pb2.SubBatchAnswer:
     """Answer a sub-batch, in the epoch that it was routed by if no other is given."""
     known = batch.epoch if epoch is None else epoch
-    return node_pb2.SubBatchAnswer(id=batch.id, outcome=outcome, epoch=known, refusals=refusals)
+    return node_pb2.SubBatchAnswer(id=batch.id, outcome=outcome, epoch=known, refusals=refusals, opnum=opnum)

@@ -8,17 +8,22 @@ from tally.client.blame import Blame
 from tally.client.receipt import Receipt
 from tally.client.writing import Writing
 from tally.event import Event
-from tests.support.routing import SHARDS, Surroundings
+from tests.support.routing import SHARDS, Surroundings, answer_to
 
 LATER: Final = 1e9
 """A deadline that no test reaches."""
 
 
 class Bench:
-    """A ``Writing`` between callers and shards that the test plays."""
+    """A ``Writing`` between callers and shards that the test plays.
+
+    Attributes:
+        opnum: What writers are told that ask for it; None: the test sees their questions, and answers them itself.
+    """
 
     def __init__(self, *, queue_events: int = 100, slot_queue_events: int = 50) -> None:
         self.around = Surroundings()
+        self.opnum: int | None = 0
         self.blame = Blame()
         self.writing = Writing(
             lambda: self.around.state,
@@ -35,10 +40,17 @@ class Bench:
         return receipt.future
 
     def message(self, shard: str, now: float = 0.0) -> list[node_pb2.SubBatch]:
-        """Return what the link to a shard would send now."""
-        request = node_pb2.ExchangeRequest()
-        self.writing.fill(shard, request, now)
-        return list(request.sub_batches)
+        """Return what the link to a shard would send now, and then when its questions are answered."""
+        sent: list[node_pb2.SubBatch] = []
+        while True:
+            request = node_pb2.ExchangeRequest()
+            self.writing.fill(shard, request, now)
+            questions = [one for one in request.sub_batches if one.seq == 0 and self.opnum is not None]
+            sent += [one for one in request.sub_batches if one not in questions]
+            if not questions:
+                return sent
+            for question in questions:
+                self.writing.answer(answer_to(question, node_pb2.OUTCOME_OK, opnum=self.opnum or 0), now)
 
     def messages(self, now: float = 0.0) -> list[node_pb2.SubBatch]:
         return [batch for shard in SHARDS for batch in self.message(shard, now)]

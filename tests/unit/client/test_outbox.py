@@ -9,8 +9,9 @@ from tally.client.outbox import (
     ATTEMPT_S,
     BACKOFF_FIRST_S,
     BACKOFF_MAX_S,
+    HEARD_MAX_S,
     SUB_BATCH_EVENTS_MAX,
-    WRITER_IDLE_MAX_S,
+    Question,
     SlotOutbox,
     SubBatch,
     backoff_s,
@@ -42,13 +43,22 @@ def add(outbox: SlotOutbox[str], *users: str, deadline: float = LATER) -> None:
 
 
 def send(outbox: SlotOutbox[str], now: float = 0.0) -> SubBatch[str]:
+    """Return the sub-batch that is sent now; if the writer asks before it, it is told 0."""
+    if outbox.asks_next(now) and outbox.due(now):
+        assert outbox.told(ask(outbox, now).id, 0)
     batch = outbox.next_to_send(now)
-    assert batch is not None
+    assert isinstance(batch, SubBatch)
     return batch
 
 
+def ask(outbox: SlotOutbox[str], now: float = 0.0) -> Question:
+    question = outbox.next_to_send(now)
+    assert isinstance(question, Question)
+    return question
+
+
 def settle(outbox: SlotOutbox[str], now: float = 0.0) -> None:
-    assert outbox.settle(send(outbox, now).id, now) is not None
+    assert outbox.settle(send(outbox, now).id, 0) is not None
 
 
 def receipts(batch: SubBatch[str] | None) -> list[str]:
@@ -87,7 +97,7 @@ def test_what_comes_while_a_sub_batch_is_in_doubt_waits_for_it() -> None:
     add(outbox, "bob")
     assert outbox.next_to_send(0.0) is None
     assert outbox.in_doubt is first
-    assert receipts(outbox.settle(first.id, 0.0)) == ["ann"]
+    assert receipts(outbox.settle(first.id, 0)) == ["ann"]
     assert receipts(send(outbox)) == ["bob"]
 
 
@@ -117,7 +127,7 @@ def test_numbers_are_1_2_3() -> None:
         add(outbox, "ann")
         batch = send(outbox)
         assert (batch.seq, batch.writer) == (seq, bytes([1]) * 16)
-        outbox.settle(batch.id, 0.0)
+        outbox.settle(batch.id, 0)
 
 
 def test_refused_sub_batch_is_sent_again_with_its_number() -> None:
@@ -173,7 +183,7 @@ def test_pauses_grow_while_refusals_come_and_begin_anew_after_an_answer() -> Non
         pauses.append(outbox._send_at - now)
         now = outbox._send_at
     assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0])
-    outbox.settle(batch.id, now)
+    outbox.settle(batch.id, 0)
     add(outbox, "bob")
     outbox.hold_off(send(outbox, now).id, now, 1.0)
     assert outbox.due(now + BACKOFF_FIRST_S)
@@ -190,12 +200,12 @@ def test_late_answer_settles_nothing() -> None:
     outbox = new_outbox()
     add(outbox, "ann")
     first = send(outbox)
-    outbox.settle(first.id, 0.0)
-    assert outbox.settle(first.id, 0.0) is None
+    outbox.settle(first.id, 0)
+    assert outbox.settle(first.id, 0) is None
     add(outbox, "bob")
     second = send(outbox)
-    assert outbox.settle(first.id, 0.0) is None
-    assert outbox.give_up(first.id, 0.0) is None
+    assert outbox.settle(first.id, 0) is None
+    assert outbox.give_up(first.id) is None
     assert outbox.in_doubt is second
     assert second.writer == first.writer
 
@@ -204,7 +214,7 @@ def test_late_refusal_does_not_hold_off_the_next_sub_batch() -> None:
     outbox = new_outbox()
     add(outbox, "ann")
     first = send(outbox)
-    outbox.settle(first.id, 0.0)
+    outbox.settle(first.id, 0)
     add(outbox, "bob")
     send(outbox)
     outbox.hold_off(first.id, 100.0, MIDDLE)
@@ -237,7 +247,7 @@ def test_overdue_events_of_the_next_sub_batch_are_reported_too() -> None:
     add(outbox, "ann", deadline=1.0)
     settled = send(outbox)
     outbox.expire(1.0)
-    outbox.settle(settled.id, 1.0)
+    outbox.settle(settled.id, 0)
     add(outbox, "bob", deadline=2.0)
     send(outbox, 1.0)
     assert outbox.expire(2.0) == ([], ["bob"])
@@ -259,7 +269,7 @@ def test_giving_up_goes_on_as_a_new_writer_from_1() -> None:
     settle(outbox)
     add(outbox, "bob")
     second = send(outbox)
-    assert receipts(outbox.give_up(second.id, 0.0)) == ["bob"]
+    assert receipts(outbox.give_up(second.id)) == ["bob"]
     assert outbox.idle
     add(outbox, "eve")
     third = send(outbox)
@@ -267,23 +277,122 @@ def test_giving_up_goes_on_as_a_new_writer_from_1() -> None:
     assert (third.writer, third.seq) == (bytes([2]) * 16, 1)
 
 
-def test_idle_writer_is_renewed_before_shards_forget_it() -> None:
+def test_doubtful_sub_batch_keeps_its_writer_and_what_it_had_heard_however_long_it_takes() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    first = send(outbox)
+    assert send(outbox, 1000 * HEARD_MAX_S) is first
+
+
+def test_writer_asks_for_the_opnum_before_its_first_sub_batch() -> None:
+    outbox = new_outbox()
+    assert outbox.next_to_send(0.0) is None, "nobody waits for it"
+    add(outbox, "ann")
+    question = ask(outbox)
+    assert question.slot == 3
+    add(outbox, "bob")
+    assert outbox.next_to_send(0.0) is None
+    assert outbox.told(question.id, 17)
+    batch = send(outbox)
+    assert (receipts(batch), batch.seq, batch.heard) == (["ann", "bob"], 1, 17)
+
+
+def test_question_is_sent_again_until_it_is_answered() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    question = ask(outbox)
+    assert not outbox.due(ATTEMPT_S - 0.01)
+    assert ask(outbox, ATTEMPT_S) is question
+    outbox.hold_off(question.id, ATTEMPT_S, MIDDLE)
+    assert ask(outbox, ATTEMPT_S + BACKOFF_FIRST_S) is question
+    outbox.send_again_now()
+    assert ask(outbox, ATTEMPT_S + BACKOFF_FIRST_S) is question
+
+
+def test_event_whose_question_is_not_answered_in_time_is_dropped_and_the_next_one_need_not_ask_anew() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann", deadline=1.0)
+    question = ask(outbox)
+    assert outbox.expire(1.0) == (["ann"], [])
+    assert outbox.idle
+    assert not outbox.due(ATTEMPT_S)
+    assert outbox.told(question.id, 17)
+    add(outbox, "bob")
+    assert send(outbox, 1.0).heard == 17
+
+
+def test_late_or_repeated_answer_to_a_question_tells_nothing() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    question = ask(outbox)
+    assert outbox.told(question.id, 17)
+    assert not outbox.told(question.id, 99)
+    assert send(outbox).heard == 17
+    assert not outbox.told(question.id, 99)
+
+
+def test_each_sub_batch_carries_the_highest_number_that_was_told_before_it() -> None:
+    outbox = new_outbox()
+    heard = []
+    for opnum in (5, 3, 8):
+        add(outbox, "ann")
+        batch = send(outbox)
+        heard.append(batch.heard)
+        assert outbox.settle(batch.id, opnum) is not None
+    assert heard == [0, 5, 5]
+
+
+def test_number_is_fixed_with_the_sub_batch() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    first = send(outbox)
+    assert not outbox.told(0, 99)
+    assert send(outbox, ATTEMPT_S) is first
+    assert first.heard == 0
+
+
+def test_writer_that_paused_for_more_than_a_minute_asks_again_and_keeps_its_name() -> None:
     outbox = new_outbox()
     add(outbox, "ann")
     settle(outbox)
     add(outbox, "bob")
-    assert send(outbox, WRITER_IDLE_MAX_S).writer == bytes([1]) * 16
-    settle(outbox, WRITER_IDLE_MAX_S + ATTEMPT_S)
+    settle(outbox, HEARD_MAX_S)
     add(outbox, "eve")
-    renewed = send(outbox, 2 * WRITER_IDLE_MAX_S + ATTEMPT_S + 1)
-    assert (renewed.writer, renewed.seq) == (bytes([2]) * 16, 1)
+    late = 2 * HEARD_MAX_S + 1
+    question = ask(outbox, late)
+    assert outbox.told(question.id, 40)
+    batch = send(outbox, late)
+    assert (batch.writer, batch.seq, batch.heard) == (bytes([1]) * 16, 3, 40)
 
 
-def test_doubtful_sub_batch_keeps_its_writer_however_long_it_takes() -> None:
+def test_what_was_told_is_as_old_as_the_sub_batch_that_it_answered() -> None:
+    """A process that was stopped finds answers from long ago when it goes on."""
     outbox = new_outbox()
     add(outbox, "ann")
-    first = send(outbox)
-    assert send(outbox, 3 * WRITER_IDLE_MAX_S) is first
+    batch = send(outbox)
+    assert outbox.settle(batch.id, 5) is not None
+    add(outbox, "bob")
+    assert ask(outbox, HEARD_MAX_S + 1).id != batch.id
+
+
+def test_answer_to_a_question_of_long_ago_is_asked_for_again() -> None:
+    outbox = new_outbox()
+    add(outbox, "ann")
+    question = ask(outbox)
+    assert outbox.told(question.id, 5)
+    assert ask(outbox, HEARD_MAX_S + 1).id != question.id
+
+
+def test_new_writer_has_heard_nothing() -> None:
+    """What the one before it had heard may be of ops that were given up."""
+    outbox = new_outbox()
+    add(outbox, "ann")
+    assert outbox.told(ask(outbox).id, 1000)
+    outbox.give_up(send(outbox).id)
+    add(outbox, "bob")
+    assert outbox.told(ask(outbox).id, 3)
+    batch = send(outbox)
+    assert (batch.writer, batch.seq, batch.heard) == (bytes([2]) * 16, 1, 3)
 
 
 def test_full_queue_refuses_the_next_event() -> None:

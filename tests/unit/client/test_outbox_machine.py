@@ -7,11 +7,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tally.client.outbox import SlotOutbox, SubBatch
+from tally.client.outbox import Question, SlotOutbox, SubBatch
 from tally.errors import Overloaded
 from tests.support.events import click
 
-OK, NOT_READY, OUT_OF_ORDER = "ok", "not ready", "out of order"
+OK, NOT_READY, OUT_OF_ORDER, FORGOTTEN = "ok", "not ready", "out of order", "forgotten"
+ROWS = 2
+"""So many writers the model of a shard knows; each that comes makes it forget one."""
 
 
 class ModelShard:
@@ -19,23 +21,40 @@ class ModelShard:
 
     def __init__(self) -> None:
         self.counted: Counter[int] = Counter()
-        self._last: dict[bytes, int] = {}
+        self.opnum = 0
+        self._floor = 0
+        self._rows: dict[bytes, tuple[int, int]] = {}  # Writer -> number of its last sub-batch, and what it had heard.
 
     def take(self, batch: SubBatch[int]) -> str:
         """Return the answer."""
-        last = self._last.get(batch.writer, 0)
-        if batch.seq <= last:
+        last, _ = self._rows.get(batch.writer, (None, 0))
+        if last is not None and batch.seq <= last:
             return OK
-        if batch.seq != last + 1:
+        if last is not None and batch.seq != last + 1:
             return OUT_OF_ORDER
-        self._last[batch.writer] = batch.seq
+        if batch.heard > self.opnum or (last is None and batch.heard < self._floor):
+            return FORGOTTEN
+        self._note(batch.writer, batch.seq, batch.heard)
         self.counted.update(entry.receipt for entry in batch.entries)
         return OK
+
+    def _note(self, writer: bytes, seq: int, heard: int) -> None:
+        if writer not in self._rows and len(self._rows) == ROWS:
+            forgotten = min(self._rows, key=lambda known: self._rows[known][1])
+            self._floor = max(self._floor, self._rows.pop(forgotten)[1] + 1)
+        self._rows[writer] = (seq, heard)
+        self.opnum += 1
+
+    def others_write(self, count: int) -> None:
+        """Let so many other writers come, which are never seen again."""
+        for number in range(count):
+            self._note(f"other {self.opnum} {number}".encode(), 1, self.opnum)
 
     def lose_everything(self) -> None:
         """Be what is left after data was given up."""
         self.counted.clear()
-        self._last.clear()
+        self._rows.clear()
+        self._floor = self.opnum = 0
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -49,8 +68,8 @@ class OutboxMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.events = itertools.count(1)
         self.sent: dict[int, SubBatch[int]] = {}
-        self.on_the_way: list[SubBatch[int]] = []
-        self.answers: list[tuple[int, str]] = []
+        self.on_the_way: list[SubBatch[int] | Question] = []
+        self.answers: list[tuple[int, str, int]] = []
         self.in_doubt: set[int] = set()
         self.added: list[int] = []
         self.dropped: set[int] = set()
@@ -72,7 +91,10 @@ class OutboxMachine(RuleBasedStateMachine):
         due = self.outbox.due(self.now)
         batch = self.outbox.next_to_send(self.now)
         assert due == (batch is not None)
-        if batch is not None:
+        if isinstance(batch, Question):
+            assert not self.in_doubt, "a question while a sub-batch is in doubt"
+            self.on_the_way.append(batch)
+        elif batch is not None:
             assert self.in_doubt <= {batch.id}, "two sub-batches in doubt"
             assert self.sent.setdefault(batch.id, batch) == batch, "a sub-batch changed"
             self.in_doubt = {batch.id}
@@ -83,20 +105,26 @@ class OutboxMachine(RuleBasedStateMachine):
     def message_arrives(self, data: st.DataObject, is_ready: bool, arrives_again: bool) -> None:
         place = data.draw(st.integers(0, len(self.on_the_way) - 1))
         batch = self.on_the_way[place] if arrives_again else self.on_the_way.pop(place)
-        self.answers.append((batch.id, self.shard.take(batch) if is_ready else NOT_READY))
+        self.answers.append(self._answer(batch) if is_ready else (batch.id, NOT_READY, 0))
+
+    def _answer(self, batch: SubBatch[int] | Question) -> tuple[int, str, int]:
+        outcome = OK if isinstance(batch, Question) else self.shard.take(batch)
+        return batch.id, outcome, self.shard.opnum
 
     @precondition(lambda self: self.answers)
     @rule(data=st.data(), arrives_again=st.booleans(), jitter=st.floats(0.0, 1.0, exclude_max=True))
     def answer_arrives(self, data: st.DataObject, arrives_again: bool, jitter: float) -> None:
         place = data.draw(st.integers(0, len(self.answers) - 1))
-        batch_id, answer = self.answers[place] if arrives_again else self.answers.pop(place)
+        an_id, answer, opnum = self.answers[place] if arrives_again else self.answers.pop(place)
         if answer == NOT_READY:
-            self.outbox.hold_off(batch_id, self.now, jitter)
+            self.outbox.hold_off(an_id, self.now, jitter)
             return
-        end = self.outbox.settle if answer == OK else self.outbox.give_up
-        batch = end(batch_id, self.now)
-        assert (batch is not None) == (batch_id in self.in_doubt), "a late answer settles nothing"
-        self.in_doubt.discard(batch_id)
+        if self.outbox.told(an_id, opnum):
+            assert an_id not in self.sent
+            return
+        batch = self.outbox.settle(an_id, opnum) if answer == OK else self.outbox.give_up(an_id)
+        assert (batch is not None) == (an_id in self.in_doubt), "a late answer settles nothing"
+        self.in_doubt.discard(an_id)
         if batch is not None and answer == OK:
             self.settled.update(entry.receipt for entry in batch.entries)
 
@@ -112,6 +140,10 @@ class OutboxMachine(RuleBasedStateMachine):
         dropped, overdue = self.outbox.expire(self.now)
         self.dropped.update(dropped)
         self.overdue.update(overdue)
+
+    @rule(count=st.integers(1, 2 * ROWS))
+    def other_writers_come(self, count: int) -> None:
+        self.shard.others_write(count)
 
     @rule()
     def map_changes(self) -> None:
@@ -153,8 +185,13 @@ class OutboxMachine(RuleBasedStateMachine):
             self.now += 3.0
             batch = self.outbox.next_to_send(self.now)
             assert batch is not None
-            end = self.outbox.settle if self.shard.take(batch) == OK else self.outbox.give_up
-            assert end(batch.id, self.now) is batch
+            an_id, answer, opnum = self._answer(batch)
+            if isinstance(batch, Question):
+                assert self.outbox.told(an_id, opnum)
+            elif answer == OK:
+                assert self.outbox.settle(an_id, opnum) is batch
+            else:
+                assert self.outbox.give_up(an_id) is batch
         self.no_event_is_counted_twice()
         self.every_settled_event_is_counted()
 

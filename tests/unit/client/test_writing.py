@@ -6,7 +6,7 @@ from protos.tally.internal.v1 import node_pb2
 from tally.client.outbox import ATTEMPT_S, BACKOFF_MAX_S
 from tally.client.suspects import UNEXPLAINED_S
 from tally.client.writing import fresh_writers
-from tally.errors import InDoubt, InvalidEvent
+from tally.errors import InDoubt, InvalidEvent, Unavailable
 from tally.event import Refusal
 from tests.support import cluster_values
 from tests.support.events import HOUR, click, impression, keyed, slot_of_event
@@ -186,6 +186,97 @@ async def test_sub_batch_that_will_never_be_applied_does_not_block_its_slot(
     bench.record(click("ann"))
     following = bench.sent()
     assert (following.seq, following.writer == batch.writer) == (1, False)
+
+
+async def test_writer_asks_before_its_first_sub_batch_and_sends_what_it_was_told() -> None:
+    bench = Bench()
+    bench.opnum = None
+    future = bench.record(click("ann"))
+    question = bench.sent()
+    slot = slot_of_event(click("ann"), cluster_values.SMALL)
+    assert question == node_pb2.SubBatch(id=question.id, slot=slot, epoch=1)
+    assert bench.messages() == []
+    bench.writing.answer(answer_to(question, node_pb2.OUTCOME_OK, opnum=17), 0.0)
+    batch = bench.sent()
+    assert (batch.seq, batch.heard) == (1, 17)
+    bench.writing.answer(answer_to(batch, node_pb2.OUTCOME_OK, opnum=18), 0.0)
+    assert future.result() is None
+    bench.record(click("ann"))
+    assert (following := bench.sent()).heard == 18
+    assert following.seq == 2
+
+
+@pytest.mark.parametrize("outcome", [node_pb2.OUTCOME_NOT_OWNER, node_pb2.OUTCOME_NOT_READY])
+async def test_question_that_is_not_answered_now_is_asked_again_after_a_pause(
+    outcome: node_pb2.Outcome.ValueType,
+) -> None:
+    bench = Bench()
+    bench.opnum = None
+    bench.record(click("ann"))
+    question = bench.sent()
+    bench.writing.answer(answer_to(question, outcome), 0.0)
+    bench.writing.tick(0.0)
+    assert bench.messages() == []
+    bench.writing.tick(BACKOFF_MAX_S)
+    assert bench.sent(BACKOFF_MAX_S) == question
+    assert bench.around.rereads == (outcome == node_pb2.OUTCOME_NOT_OWNER)
+
+
+async def test_question_goes_to_the_new_owner_when_the_map_changes_and_again_when_a_link_breaks() -> None:
+    bench = Bench()
+    bench.opnum = None
+    bench.record(click("ann"))
+    question = bench.sent()
+    new_owner = bench.other(question.slot)
+    bench.around.move(question.slot, new_owner)
+    bench.writing.map_changed(0.0)
+    (again,) = bench.message(new_owner)
+    assert (again.id, again.seq, again.epoch) == (question.id, 0, 2)
+    bench.writing.link_broken(new_owner, 0.0, refused=False)
+    bench.writing.tick(BACKOFF_MAX_S)
+    assert bench.sent(BACKOFF_MAX_S).id == question.id
+
+
+async def test_event_whose_question_is_never_answered_is_definitely_not_counted() -> None:
+    bench = Bench()
+    bench.opnum = None
+    future = bench.record(click("ann"), deadline=1.0)
+    question = bench.sent()
+    bench.writing.tick(1.0)
+    assert isinstance(future.exception(), Unavailable)
+    bench.writing.answer(answer_to(question, node_pb2.OUTCOME_OK, opnum=17), 1.0)
+    bench.record(click("ann"))
+    assert bench.sent(1.0).heard == 17
+
+
+async def test_forgotten_writer_leaves_its_events_in_doubt_and_a_new_one_asks() -> None:
+    bench = Bench()
+    lost = bench.record(click("ann"))
+    batch = bench.sent()
+    next_one = bench.record(click("ann"))
+    bench.opnum = None
+    bench.writing.answer(answer_to(batch, node_pb2.OUTCOME_FORGOTTEN, opnum=99), 0.0)
+    assert isinstance(lost.exception(), InDoubt)
+    question = bench.sent()
+    assert question.seq == 0
+    bench.writing.answer(answer_to(question, node_pb2.OUTCOME_OK, opnum=100), 0.0)
+    following = bench.sent()
+    assert (following.writer == batch.writer, following.seq, following.heard) == (False, 1, 100)
+    bench.writing.answer(answer_to(following, node_pb2.OUTCOME_OK), 0.0)
+    assert next_one.result() is None
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+async def test_forgotten_by_who_goes_by_another_map_is_not_definite(epoch: int) -> None:
+    """A primary that was deposed may have less than the writer was told elsewhere."""
+    bench = Bench()
+    future = bench.record(click("ann"))
+    batch = bench.sent()
+    bench.writing.answer(answer_to(batch, node_pb2.OUTCOME_FORGOTTEN, epoch=epoch), 0.0)
+    assert bench.around.rereads == 1
+    assert not future.done()
+    bench.writing.tick(BACKOFF_MAX_S)
+    assert bench.sent(BACKOFF_MAX_S) == batch
 
 
 async def test_refused_event_is_invalid_and_the_others_of_its_sub_batch_are_counted() -> None:

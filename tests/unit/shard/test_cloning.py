@@ -56,7 +56,7 @@ def test_all_content_arrives_under_the_new_generation(snapshot_parts: Messages) 
         granted=True,
         epoch=3,
         head=head_op(8),
-        content=Staged(OWN, writers=100, at_ms=1_000, swept_ms=900, keys_day=20_000),
+        content=Staged(OWN, writers=100, floor=900, label=20_001, label_ms=1_000, keys_label=20_000),
     )
     puts = [put for group in changes for put in group.puts]
     assert puts[0] == (staging_key(OWN), b"")

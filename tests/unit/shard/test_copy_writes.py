@@ -96,8 +96,9 @@ def test_higher_epoch_changes_the_record_only(built: Built) -> None:
 def test_clone_takes_the_place_of_the_copy_and_of_its_log(built: Built) -> None:
     head = Op(OpName(4, 20, b"d" * 16))
     before = built.before._replace(log_from=1, log_bytes=10)
-    record, (changes,) = changes_of(SLOT, before, [Install("cd" * 16, 5, head, Staged(8, 3, 2, 1, 0))], None)
+    record, (changes,) = changes_of(SLOT, before, [Install("cd" * 16, 5, head, Staged(8, 3, 19, 40, 2, 39))], None)
     assert (record.generation, record.epoch, record.opnum, record.writers, record.log_from) == (8, 5, 20, 3, 0)
+    assert (record.floor, record.label, record.label_ms, record.keys_label) == (19, 40, 2, 39)
     assert list(changes.range_deletes) == generation_ranges(before.generation)
     assert list(changes.deletes) == [staging_key(8)]
 

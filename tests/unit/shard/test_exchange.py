@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protos.tally.internal.v1 import node_pb2
 from shard.counting.op import OP_EVENTS_MAX, SubBatch
 from shard.engine.hour_parts import Question
-from shard.rpc.exchange import question_from_wire, sub_batch_from_wire
+from shard.rpc.exchange import asks_for_opnum, question_from_wire, sub_batch_from_wire
 from tally.event import HOUR_MAX
 from tally.hashing import Shape
 from tests.support.cluster_values import SMALL
@@ -46,6 +46,10 @@ def test_sub_batch_is_read_with_keys_of_some_events() -> None:
         lambda wire: setattr(wire, "writer", bytes(17)),
         lambda wire: setattr(wire, "writer", b""),
         lambda wire: setattr(wire, "seq", 0),
+        lambda wire: setattr(wire, "seq", 2**63),
+        lambda wire: setattr(wire, "seq", 2**64 - 1),
+        lambda wire: setattr(wire, "heard", 2**63),
+        lambda wire: setattr(wire, "heard", 2**64 - 1),
         lambda wire: setattr(wire, "slot", 8),
         lambda wire: setattr(wire, "slot", 2**32 - 1),
         lambda wire: setattr(wire, "kinds", b"\x01"),
@@ -71,9 +75,26 @@ def test_sub_batch_without_events_is_malformed() -> None:
     assert sub_batch_from_wire(empty, SMALL) is None
 
 
+@pytest.mark.parametrize(
+    ("wire", "asks"),
+    [
+        (node_pb2.SubBatch(id=1, slot=7, epoch=1), True),
+        (node_pb2.SubBatch(id=1, slot=8, epoch=1), False),
+        (node_pb2.SubBatch(id=1, seq=1, slot=7), False),
+        (node_pb2.SubBatch(id=1, slot=7, hours=[HOUR]), False),
+        (node_pb2.SubBatch(id=1, slot=7, users=[b"ann"]), False),
+        (node_pb2.SubBatch(id=1, slot=7, kinds=b"\x01"), False),
+        (node_pb2.SubBatch(id=1, slot=7, keys=[b""]), False),
+    ],
+)
+def test_only_a_sub_batch_without_number_and_events_asks_for_the_opnum(wire: node_pb2.SubBatch, asks: bool) -> None:
+    assert asks_for_opnum(wire, SMALL) is asks
+    assert sub_batch_from_wire(wire, SMALL) is None
+
+
 def test_largest_sub_batch_is_read() -> None:
     columns = {"hours": [HOUR] * OP_EVENTS_MAX, "users": [b"ann"] * OP_EVENTS_MAX, "kinds": b"\x01" * OP_EVENTS_MAX}
-    wire = node_pb2.SubBatch(id=1, writer=bytes(16), seq=2**64 - 1, slot=0, epoch=1, **columns)  # type: ignore[arg-type]
+    wire = node_pb2.SubBatch(id=1, writer=bytes(16), seq=2**63 - 1, slot=0, heard=2**63 - 1, **columns)  # type: ignore[arg-type]
     assert sub_batch_from_wire(wire, SMALL) is not None
 
 
@@ -103,5 +124,7 @@ def test_question_is_read_if_the_hour_has_its_buckets(
 def test_any_bytes_that_parse_are_read_or_malformed(message: bytes) -> None:
     with suppress(DecodeError):
         sub_batch_from_wire(node_pb2.SubBatch.FromString(message), SHAPE)
+    with suppress(DecodeError):
+        asks_for_opnum(node_pb2.SubBatch.FromString(message), SHAPE)
     with suppress(DecodeError):
         question_from_wire(node_pb2.HourRead.FromString(message), SHAPE)

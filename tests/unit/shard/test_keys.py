@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from shard.counting.keys import (
     HEARTBEAT_KEY,
+    NUMBER_MAX,
     RECORDS,
     STAGED,
     CopyRecord,
@@ -14,6 +15,7 @@ from shard.counting.keys import (
     cell_key,
     content_ranges,
     generation_ranges,
+    heard_of,
     known_key,
     known_keys_before,
     log_key,
@@ -48,12 +50,13 @@ def test_cell_that_was_never_written_has_no_counts() -> None:
     assert Counts.decode(None) == Counts(0, 0, 0)
 
 
-@given(st.builds(WriterRow, u64, u64, sixteen, st.binary(max_size=1000)))
+@given(st.builds(WriterRow, u64, st.integers(0, NUMBER_MAX), sixteen, st.binary(max_size=1000)))
 def test_writer_row_is_read_as_it_was_written(row: WriterRow) -> None:
     assert WriterRow.decode(row.encode()) == row
+    assert heard_of(row.encode()) == row.heard
 
 
-@given(st.builds(CopyRecord, u32, sixteen, u64, u64, u64, sixteen, u32, u64, u64, u32, u64, u64))
+@given(st.builds(CopyRecord, u32, sixteen, u64, u64, u64, sixteen, u32, u64, u64, u32, u64, u64, u32))
 def test_record_of_a_copy_is_read_as_it_was_written(record: CopyRecord) -> None:
     assert CopyRecord.decode(record.encode()) == record
 
@@ -66,9 +69,27 @@ def test_garbage_is_corruption_and_not_a_number(value: bytes) -> None:
     if len(value) < 32:
         with pytest.raises(StoreCorrupt, match="row of a writer"):
             WriterRow.decode(value)
-    if len(value) != len(CopyRecord(1, bytes(16), 1).encode()):
+        with pytest.raises(StoreCorrupt, match="row of a writer"):
+            heard_of(value)
+    if len(value) not in {110, 114}:
         with pytest.raises(StoreCorrupt, match="record of a copy"):
             CopyRecord.decode(value)
+
+
+def test_row_of_format_2_has_heard_nothing() -> None:
+    """It has the time there at which its writer came last."""
+    row = bytes.fromhex("0000000000000007" + "000001907f2d1000" + "aa" * 16 + "0002")
+    assert WriterRow.decode(row) == WriterRow(7, 0, b"\xaa" * 16, bytes([0, 2]))
+    assert heard_of(row) == 0
+
+
+def test_record_of_format_2_has_neither_floor_nor_label() -> None:
+    parts = ["00000003", "bb" * 16, "0000000000000005", "0000000000000004", "0000000000000101", "dd" * 16]
+    parts += ["00000010", "000001907f2d1000", "000001907c000000", "00004d36", "0000000000000021", "0000000000000300"]
+    record = CopyRecord.decode(bytes.fromhex("".join(parts)))
+    whole = (3, b"\xbb" * 16, 5, 4, 257, b"\xdd" * 16, 16, 0x1907F2D1000, 0, 0x4D36, 33, 0x300, 0)
+    assert record == CopyRecord(*whole)
+    assert (record.floor, record.label) == (0, 0)
 
 
 def test_stored_bytes_stay_what_they_are() -> None:
@@ -78,6 +99,7 @@ def test_stored_bytes_stay_what_they_are() -> None:
     assert user_key(cell_key(1, 478_000, 5), b"ann").hex() == "75" + "00000001" + "00074b30" + "0005" + "616e6e"
     assert writer_key(1, bytes(16)).hex() == "77" + "00000001" + "00" * 16
     assert known_key(1, 20_000, bytes(16)).hex() == "6b" + "00000001" + "00004e20" + "00" * 16
+    assert WriterRow(7, 5, bytes(16), b"").encode().hex() == "0000000000000007" + "8000000000000005" + "00" * 16
     assert record_key(258).hex() == "63" + "0102"
     assert log_key(1, 258).hex() == "6f" + "00000001" + "0000000000000102"
     assert staging_key(258).hex() == "73" + "00000102"
@@ -102,15 +124,15 @@ def test_range_of_writers_holds_those_of_one_generation(generation: int, writer:
     assert (start <= writer_key(other, writer) < end) == (other == generation)
 
 
-days = st.integers(0, 2**32 - 1)
+labels = st.integers(0, 2**32 - 1)
 
 
-@given(generations, days, sixteen, generations, days)
-def test_range_of_known_keys_holds_those_of_one_generation_and_earlier_days(
-    generation: int, day: int, key: bytes, other: int, before: int
+@given(generations, labels, sixteen, generations, labels)
+def test_range_of_known_keys_holds_those_of_one_generation_and_earlier_labels(
+    generation: int, label: int, key: bytes, other: int, before: int
 ) -> None:
     start, end = known_keys_before(generation, before)
-    assert (start <= known_key(other, day, key) < end) == (other == generation and day < before)
+    assert (start <= known_key(other, label, key) < end) == (other == generation and label < before)
 
 
 @given(st.integers(0, SLOTS_MAX - 1))

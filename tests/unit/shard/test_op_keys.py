@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from protos.tally.internal.v1 import node_pb2
 from shard.counting.keys import CopyRecord, Counts, cell_key, known_key, known_keys_before
-from shard.counting.op import DAY_MS, Answer, SubBatch
+from shard.counting.labels import DAY_MS, LABELS_KNOWN
+from shard.counting.op import SubBatch
+from shard.counting.writers import Answer
 from tally.event import Event, Kind, Refusal
 from tally.hashing import bucket_of
 from tests.support.cluster_values import SMALL
@@ -17,7 +19,7 @@ from tests.support.events import HOUR, click, impression, keyed, slot_of_event, 
 
 OK: Final = Answer(node_pb2.OUTCOME_OK)
 TODAY: Final = NOW_MS // DAY_MS
-MIDNIGHT: Final = TODAY * DAY_MS
+"""The label of a copy's first op at ``NOW_MS``."""
 
 SLOT: Final = slot_of_event(click("u0"), SMALL)
 U0, U1 = users_of_slot(SLOT, 2, SMALL)
@@ -35,8 +37,8 @@ def clicks(copy: DictCopy) -> int:
     return Counts.decode(copy.stored.get(cell_key(copy.record.generation, HOUR, BUCKET))).clicks
 
 
-def known_days(copy: DictCopy) -> list[int]:
-    """Return the days under which keys are stored, one for each key."""
+def known_labels(copy: DictCopy) -> list[int]:
+    """Return the labels under which keys are stored, one for each key."""
     return [int.from_bytes(key[5:9], "big") for key in sorted(copy.rows(b"k"))]
 
 
@@ -86,42 +88,54 @@ def test_other_key_with_the_same_event_is_counted(copy: DictCopy) -> None:
     assert clicks(copy) == 2
 
 
-@pytest.mark.parametrize(
-    ("first_ms", "again_ms", "counted"),
-    [
-        (MIDNIGHT, MIDNIGHT + DAY_MS - 1, 1),
-        (MIDNIGHT, MIDNIGHT + DAY_MS, 1),
-        (MIDNIGHT + DAY_MS - 1, MIDNIGHT + DAY_MS, 1),
-        (MIDNIGHT, MIDNIGHT + 3 * DAY_MS - 1, 1),
-        (MIDNIGHT, MIDNIGHT + 3 * DAY_MS, 2),
-        (MIDNIGHT + DAY_MS - 1, MIDNIGHT + 3 * DAY_MS, 2),
-        (MIDNIGHT, MIDNIGHT + 30 * DAY_MS, 2),
-    ],
-)
-def test_key_is_known_on_its_day_and_the_two_after(copy: DictCopy, first_ms: int, again_ms: int, counted: int) -> None:
-    copy.apply(sub_batch(ANN, 1, ONCE), now_ms=first_ms)
-    assert copy.apply(sub_batch(ANN, 2, ONCE), now_ms=again_ms).answers == [OK]
-    assert clicks(copy) == counted
+def test_key_is_known_under_its_label_and_the_four_after(copy: DictCopy) -> None:
+    copy.apply(sub_batch(ANN, 1, ONCE))
+    for day in range(1, LABELS_KNOWN):
+        copy.apply(sub_batch(ANN, 1 + day, ONCE), now_ms=after(day))
+        assert clicks(copy) == 1
+    copy.apply(sub_batch(ANN, 1 + LABELS_KNOWN, ONCE), now_ms=after(LABELS_KNOWN))
+    assert clicks(copy) == 2
+
+
+def test_key_of_a_slot_that_nobody_wrote_to_is_known_for_longer(copy: DictCopy) -> None:
+    copy.apply(sub_batch(ANN, 1, ONCE))
+    copy.apply(sub_batch(ANN, 2, ONCE), now_ms=after(30))
+    assert clicks(copy) == 1
 
 
 def test_repetition_does_not_make_a_key_known_for_longer(copy: DictCopy) -> None:
     for seq in (1, 2, 3):
         copy.apply(sub_batch(ANN, seq, ONCE), now_ms=NOW_MS + (seq - 1) * DAY_MS)
-    assert known_days(copy) == [TODAY]
+    assert known_labels(copy) == [TODAY]
 
 
-def test_clock_that_goes_back_does_not_make_the_day_fall(copy: DictCopy) -> None:
-    """Else a key that was stored today would not be found yesterday."""
-    copy.apply(sub_batch(ANN, 1, ONCE), now_ms=NOW_MS)
-    copy.apply(sub_batch(ANN, 2, ONCE, keyed(click(U0), "late")), now_ms=NOW_MS - 5 * DAY_MS)
-    assert clicks(copy) == 2
-    assert known_days(copy) == [TODAY, TODAY]
+@pytest.mark.parametrize("jump", [400, -400, 2, -2])
+def test_clock_that_jumps_and_comes_back_forgets_no_key_of_the_last_two_days(jump: int) -> None:
+    """One op with a wrong clock, at any time in between, and one key for every other hour."""
+    hours = 3_600_000
+    for wrong_at in range(49):
+        other = DictCopy(SLOT)
+        other.apply(sub_batch(ANN, 1, click(U0)), now_ms=NOW_MS - DAY_MS + 1)
+        other.apply(sub_batch(ANN, 2, ONCE), now_ms=NOW_MS)
+        for hour in range(1, 49):
+            other.apply(sub_batch(ANN, 2 + hour, ONCE), now_ms=NOW_MS + hour * hours - 1)
+            if hour == wrong_at:
+                other.apply(sub_batch(BOB, 1, ONCE), now_ms=after(jump))
+        assert clicks(other) == 2
 
 
-def test_clock_at_the_epoch_has_no_days_before(copy: DictCopy) -> None:
+def test_clock_that_has_jumped_ahead_does_not_stop_keys_from_being_forgotten(copy: DictCopy) -> None:
+    copy.apply(sub_batch(ANN, 1, ONCE), now_ms=after(400))
+    for day in range(LABELS_KNOWN + 1):
+        copy.apply(sub_batch(ANN, 2 + day, click(U0)), now_ms=after(day))
+    assert copy.rows(b"k") == {}
+
+
+def test_clock_at_the_epoch_has_labels_too(copy: DictCopy) -> None:
     for seq, now_ms in enumerate((0, 0, DAY_MS, 2 * DAY_MS), 1):
         copy.apply(sub_batch(ANN, seq, ONCE), now_ms=now_ms)
     assert clicks(copy) == 1
+    assert known_labels(copy) == [1]
 
 
 @pytest.mark.parametrize(
@@ -140,9 +154,10 @@ def test_refused_event_leaves_no_key(copy: DictCopy, bad: Event, refusal: Refusa
 
 
 def test_sub_batch_that_is_not_applied_leaves_no_key(copy: DictCopy) -> None:
-    assert copy.apply(sub_batch(ANN, 2, ONCE)).answers == [Answer(node_pb2.OUTCOME_OUT_OF_ORDER)]
-    copy.apply(sub_batch(ANN, 1, ONCE))
-    assert clicks(copy) == 1
+    copy.apply(sub_batch(ANN, 1, click(U0)))
+    assert copy.apply(sub_batch(ANN, 3, ONCE)).answers == [Answer(node_pb2.OUTCOME_OUT_OF_ORDER)]
+    copy.apply(sub_batch(ANN, 2, ONCE))
+    assert clicks(copy) == 2
 
 
 def test_same_number_with_another_key_is_other_content(copy: DictCopy) -> None:
@@ -159,13 +174,16 @@ def after(days: int) -> int:
     return NOW_MS + days * DAY_MS
 
 
-def test_first_op_of_a_day_removes_what_is_known_no_longer_and_the_next_one_nothing(copy: DictCopy) -> None:
+def test_op_that_begins_a_label_removes_what_is_known_no_longer_and_the_next_one_nothing(copy: DictCopy) -> None:
     copy.apply(sub_batch(ANN, 1, ONCE), now_ms=after(0))
     copy.apply(sub_batch(ANN, 2, keyed(click(U0), "next day")), now_ms=after(1))
-    op = copy.apply(sub_batch(ANN, 3, click(U0)), now_ms=after(3))
+    for day in range(2, LABELS_KNOWN):
+        copy.apply(sub_batch(ANN, 1 + day, click(U0)), now_ms=after(day))
+    assert known_labels(copy) == [TODAY, TODAY + 1]
+    op = copy.apply(sub_batch(ANN, 6, click(U0)), now_ms=after(LABELS_KNOWN))
     assert op.range_deletes == [known_keys_before(copy.record.generation, TODAY + 1)]
-    assert known_days(copy) == [TODAY + 1]
-    assert copy.apply(sub_batch(ANN, 4, click(U0)), now_ms=after(3) + 1).range_deletes == []
+    assert known_labels(copy) == [TODAY + 1]
+    assert copy.apply(sub_batch(ANN, 7, click(U0)), now_ms=after(LABELS_KNOWN) + 1).range_deletes == []
 
 
 def test_no_range_is_removed_where_no_keys_are_used(copy: DictCopy) -> None:
@@ -174,12 +192,12 @@ def test_no_range_is_removed_where_no_keys_are_used(copy: DictCopy) -> None:
         assert copy.apply(sub_batch(ANN, seq, click(U0)), now_ms=after(seq)).range_deletes == []
 
 
-def test_ranges_end_some_days_after_the_last_key(copy: DictCopy) -> None:
+def test_ranges_end_some_labels_after_the_last_key(copy: DictCopy) -> None:
     copy.apply(sub_batch(ANN, 1, ONCE), now_ms=after(0))
     removed = [
         len(copy.apply(sub_batch(ANN, 1 + day, click(U0)), now_ms=after(day)).range_deletes) for day in range(1, 8)
     ]
-    assert removed == [1, 1, 1, 0, 0, 0, 0]
+    assert removed == [1, 1, 1, 1, 1, 0, 0]
     assert copy.rows(b"k") == {}
 
 
@@ -187,7 +205,7 @@ def test_op_that_applies_nothing_removes_nothing(copy: DictCopy) -> None:
     copy.apply(sub_batch(ANN, 1, ONCE), now_ms=after(0))
     op = copy.apply(sub_batch(ANN, 1, ONCE), now_ms=after(5))
     assert (op.puts, op.range_deletes) == ([], [])
-    assert copy.record.at_ms == after(0)
+    assert copy.record.label_ms == after(0)
 
 
 def test_op_is_a_function_of_its_arguments(copy: DictCopy) -> None:
@@ -203,21 +221,35 @@ class NaiveModel:
 
     def __init__(self) -> None:
         self.last: dict[bytes, int] = {}
-        self.day = 0
+        self.label = 0
+        self.label_ms = 0
         self.counted: list[tuple[int, Event]] = []
 
-    def apply(self, batch: SubBatch, events: list[Event], now_ms: int) -> None:
-        if batch.seq != self.last.get(batch.writer, 0) + 1:
-            return
+    def apply(self, batch: SubBatch, events: list[Event]) -> None:
         self.last[batch.writer] = batch.seq
-        self.day = max(self.day, now_ms // DAY_MS)
         for event in events:
-            known = event.key and any(event == other and self.day - day <= 2 for day, other in self.counted)
+            known = event.key and any(event == other and self.knows(label) for label, other in self.counted)
             if event.user and not known:
-                self.counted.append((self.day, event))
+                self.counted.append((self.label, event))
+
+    def op(self, batches: list[tuple[SubBatch, list[Event]]], now_ms: int) -> None:
+        applied, last = [], dict(self.last)
+        for batch, its_events in batches:
+            if batch.writer not in last or batch.seq == last[batch.writer] + 1:
+                last[batch.writer] = batch.seq
+                applied.append((batch, its_events))
+        if applied and self.label and abs(now_ms - self.label_ms + 0.5) > DAY_MS:
+            self.label, self.label_ms = self.label + 1, now_ms
+        elif applied and not self.label:
+            self.label, self.label_ms = TODAY + (now_ms - NOW_MS) // DAY_MS, now_ms
+        for batch, its_events in applied:
+            self.apply(batch, its_events)
+
+    def knows(self, label: int) -> bool:
+        return self.label - label < LABELS_KNOWN
 
     def keys(self) -> list[int]:
-        return sorted(day for day, event in self.counted if event.key and self.day - day <= 2)
+        return sorted(label for label, event in self.counted if event.key and self.knows(label))
 
     def counts(self, hour: int) -> Counts:
         events = [event for _, event in self.counted if event.hour == hour]
@@ -244,7 +276,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, list[Sent]]]:
         for writer in (ANN, BOB)
         for seq in range(1, draw(st.integers(1, 6)) + 1)
     ]
-    ops = st.tuples(st.integers(0, 7), st.lists(st.sampled_from(sent), min_size=1, max_size=4))
+    ops = st.tuples(st.integers(-3, 9), st.lists(st.sampled_from(sent), min_size=1, max_size=4))
     return [(after(day), batches) for day, batches in draw(st.lists(ops, min_size=1, max_size=12))]
 
 
@@ -255,13 +287,12 @@ def test_any_history_counts_what_a_naive_model_counts(history: list[tuple[int, l
     for now_ms, sent in history:
         batches = [sub_batch(writer, seq, *its_events) for writer, seq, its_events in sent]
         copy.apply(*batches, now_ms=now_ms)
-        for batch, (_, _, its_events) in zip(batches, sent, strict=True):
-            model.apply(batch, its_events, now_ms)
+        model.op([(batch, its_events) for batch, (_, _, its_events) in zip(batches, sent, strict=True)], now_ms)
         check(copy, model)
 
 
 def check(copy: DictCopy, model: NaiveModel) -> None:
     for hour in (HOUR, HOUR + 1):
         assert Counts.decode(copy.stored.get(cell_key(copy.record.generation, hour, BUCKET))) == model.counts(hour)
-    assert known_days(copy) == model.keys()
+    assert known_labels(copy) == model.keys()
     assert CopyRecord.decode(copy.record.encode()) == copy.record

@@ -39,6 +39,10 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """Sub-batch only: this (writer, seq) was applied with other content. A bug; nothing was applied now."""
     OUTCOME_MALFORMED: _Outcome.ValueType  # 6
     """It can't be read as a sub-batch of this slot at all, so nothing was applied and no number was used."""
+    OUTCOME_FORGOTTEN: _Outcome.ValueType  # 7
+    """Sub-batch only: its writer is not known here, and perhaps was: nothing was applied now, but an earlier attempt may have
+    been. It is in doubt for good; go on as a new writer.
+    """
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """How a sub-batch, or one bucket of a read, went."""
@@ -57,6 +61,10 @@ OUTCOME_CONTENT_DIFFERS: Outcome.ValueType  # 5
 """Sub-batch only: this (writer, seq) was applied with other content. A bug; nothing was applied now."""
 OUTCOME_MALFORMED: Outcome.ValueType  # 6
 """It can't be read as a sub-batch of this slot at all, so nothing was applied and no number was used."""
+OUTCOME_FORGOTTEN: Outcome.ValueType  # 7
+"""Sub-batch only: its writer is not known here, and perhaps was: nothing was applied now, but an earlier attempt may have
+been. It is in doubt for good; go on as a new writer.
+"""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 class _Verdict:
@@ -161,7 +169,9 @@ Global___ExchangeResponse: _TypeAlias = ExchangeResponse  # noqa: Y015
 
 @_typing.final
 class SubBatch(_message.Message):
-    """Adds events to one slot. Safe to repeat with the same writer and seq: counted once."""
+    """Adds events to one slot. Safe to repeat with the same writer and seq: counted once. With seq 0 and no events it only asks
+    for the slot's opnum, as a writer does before its first sub-batch.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -174,17 +184,20 @@ class SubBatch(_message.Message):
     USERS_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
+    HEARD_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the sender, unique in its process, the same for each attempt; the answer carries it. 0 is never valid."""
     writer: _builtins.bytes
     """16 random bytes, chosen when the process starts, never stored and used again."""
     seq: _builtins.int
-    """1, 2, 3 ... per writer and slot; numbered when first sent. 0 is never valid."""
+    """1, 2, 3 ... per writer and slot, below 2^63; numbered when first sent. 0 asks."""
     slot: _builtins.int
     epoch: _builtins.int
     """The slot's epoch that the sender routed by. 0 is never valid."""
     kinds: _builtins.bytes
     """One byte per event: 1 click, 2 impression."""
+    heard: _builtins.int
+    """The highest opnum of this slot that its writer was told, below 2^63; fixed with seq, the same for each attempt."""
     @_builtins.property
     def hours(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Columns of equal length, one entry per event; 1 to 1000 of them. Hours are whole hours since the Unix epoch."""
@@ -209,10 +222,11 @@ class SubBatch(_message.Message):
         users: _abc.Iterable[_builtins.bytes] | None = ...,
         kinds: _builtins.bytes = ...,
         keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        heard: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "hours", b"hours", "id", b"id", "keys", b"keys", "kinds", b"kinds", "seq", b"seq", "slot", b"slot", "users", b"users", "writer", b"writer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heard", b"heard", "hours", b"hours", "id", b"id", "keys", b"keys", "kinds", b"kinds", "seq", b"seq", "slot", b"slot", "users", b"users", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,6 +240,7 @@ class SubBatchAnswer(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
+    OPNUM_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Of the sub-batch."""
     outcome: Global___Outcome.ValueType
@@ -235,6 +250,8 @@ class SubBatchAnswer(_message.Message):
     """One byte per event with OUTCOME_OK: 0 counted, now or earlier under the same key, else the reason why it was refused
     and not counted (see tally/event.py). Empty: all were counted.
     """
+    opnum: _builtins.int
+    """How many ops of the slot are committed, with OUTCOME_OK and OUTCOME_FORGOTTEN. Never one that may still be lost."""
     def __init__(
         self,
         *,
@@ -242,10 +259,11 @@ class SubBatchAnswer(_message.Message):
         outcome: Global___Outcome.ValueType = ...,
         epoch: _builtins.int = ...,
         refusals: _builtins.bytes = ...,
+        opnum: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "id", b"id", "outcome", b"outcome", "refusals", b"refusals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "id", b"id", "opnum", b"opnum", "outcome", b"outcome", "refusals", b"refusals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -583,9 +601,10 @@ class OpBody(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WRITERS_FIELD_NUMBER: _builtins.int
-    AT_MS_FIELD_NUMBER: _builtins.int
-    SWEPT_MS_FIELD_NUMBER: _builtins.int
-    KEYS_DAY_FIELD_NUMBER: _builtins.int
+    LABEL_MS_FIELD_NUMBER: _builtins.int
+    KEYS_LABEL_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    FLOOR_FIELD_NUMBER: _builtins.int
     PUT_KEYS_FIELD_NUMBER: _builtins.int
     PUT_VALUES_FIELD_NUMBER: _builtins.int
     DELETES_FIELD_NUMBER: _builtins.int
@@ -593,9 +612,11 @@ class OpBody(_message.Message):
     RANGE_ENDS_FIELD_NUMBER: _builtins.int
     writers: _builtins.int
     """The copy's record after the op: see CopyRecord in shard/counting/keys.py."""
-    at_ms: _builtins.int
-    swept_ms: _builtins.int
-    keys_day: _builtins.int
+    label_ms: _builtins.int
+    keys_label: _builtins.int
+    label: _builtins.int
+    """0: of a version before labels; label_ms is the op's time then."""
+    floor: _builtins.int
     @_builtins.property
     def put_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Columns of equal length."""
@@ -614,9 +635,10 @@ class OpBody(_message.Message):
         self,
         *,
         writers: _builtins.int = ...,
-        at_ms: _builtins.int = ...,
-        swept_ms: _builtins.int = ...,
-        keys_day: _builtins.int = ...,
+        label_ms: _builtins.int = ...,
+        keys_label: _builtins.int = ...,
+        label: _builtins.int = ...,
+        floor: _builtins.int = ...,
         put_keys: _abc.Iterable[_builtins.bytes] | None = ...,
         put_values: _abc.Iterable[_builtins.bytes] | None = ...,
         deletes: _abc.Iterable[_builtins.bytes] | None = ...,
@@ -625,7 +647,7 @@ class OpBody(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "deletes", b"deletes", "keys_day", b"keys_day", "put_keys", b"put_keys", "put_values", b"put_values", "range_ends", b"range_ends", "range_starts", b"range_starts", "swept_ms", b"swept_ms", "writers", b"writers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deletes", b"deletes", "floor", b"floor", "keys_label", b"keys_label", "label", b"label", "label_ms", b"label_ms", "put_keys", b"put_keys", "put_values", b"put_values", "range_ends", b"range_ends", "range_starts", b"range_starts", "writers", b"writers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -983,31 +1005,34 @@ class CloneEnd(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     WRITERS_FIELD_NUMBER: _builtins.int
-    AT_MS_FIELD_NUMBER: _builtins.int
-    SWEPT_MS_FIELD_NUMBER: _builtins.int
-    KEYS_DAY_FIELD_NUMBER: _builtins.int
+    LABEL_MS_FIELD_NUMBER: _builtins.int
+    KEYS_LABEL_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    FLOOR_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """Of all ops or entries."""
     digest: _builtins.bytes
     """16 bytes, chained over all `columns`; only after entries."""
     writers: _builtins.int
     """The copy's record as of the head: see OpBody. Only after entries."""
-    at_ms: _builtins.int
-    swept_ms: _builtins.int
-    keys_day: _builtins.int
+    label_ms: _builtins.int
+    keys_label: _builtins.int
+    label: _builtins.int
+    floor: _builtins.int
     def __init__(
         self,
         *,
         count: _builtins.int = ...,
         digest: _builtins.bytes = ...,
         writers: _builtins.int = ...,
-        at_ms: _builtins.int = ...,
-        swept_ms: _builtins.int = ...,
-        keys_day: _builtins.int = ...,
+        label_ms: _builtins.int = ...,
+        keys_label: _builtins.int = ...,
+        label: _builtins.int = ...,
+        floor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "count", b"count", "digest", b"digest", "keys_day", b"keys_day", "swept_ms", b"swept_ms", "writers", b"writers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "digest", b"digest", "floor", b"floor", "keys_label", b"keys_label", "label", b"label", "label_ms", b"label_ms", "writers", b"writers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
