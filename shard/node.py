@@ -39,7 +39,7 @@ from tally.cluster.config import ClusterConfig
 from tally.cluster.controller.controller import Controller
 from tally.cluster.controller.node_calls import NodeCalls
 from tally.cluster.etcd import Etcd
-from tally.cluster.identity import Identity
+from tally.cluster.identity import FORMAT, Identity
 from tally.cluster.members import ControllerSeat, Member, Wanted
 from tally.cluster.reader import ClusterReader
 from tally.cluster.registration import Registration
@@ -110,6 +110,10 @@ def own_directory(settings: ShardSettings, config: ClusterConfig) -> Identity:
         make_identity(settings.data, found)
         log.info("directory_made", path=str(settings.data), shard=shard)
     check_identity(found, settings.data, settings.shard, config)
+    if found.format != FORMAT:
+        found = replace(found, format=FORMAT)
+        make_identity(settings.data, found)
+        log.info("directory_upgraded", path=str(settings.data), format=FORMAT)
     return found
 
 

@@ -16,9 +16,9 @@ Numbers are big-endian, so that keys sort by them. The generation is a number of
 copy that is made anew: dropping a copy is one range deletion for each kind of keys, and its keys are never taken for
 those of the next. Its log goes with it: what the log of a dropped copy held may never have been committed.
 
-Directories of format 2, from before writers had a floor and keys had labels, are read as they are. A row of theirs tells
-when its writer came last instead of what it had heard, which counts as nothing; a record has neither floor nor label,
-and its keys stand under days since the epoch.
+Directories of format 2, from before writers had a floor and keys had labels, are read as they are. A row of theirs
+tells when its writer came last instead of what it had heard, which counts as nothing; a record has neither floor nor
+label, and its keys stand under days since the epoch.
 """
 
 import struct

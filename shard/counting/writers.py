@@ -98,22 +98,23 @@ class Writers:
             content: The digest of what is in it.
         """
         row = self._row(key)
-        if row is None:
-            if not self.floor <= batch.heard <= self._opnum:
-                return Answer(node_pb2.OUTCOME_FORGOTTEN)
-            # Whatever its number is: what came before it was counted, answered and forgotten, or lost.
-            return None if self._has_room() else Answer(node_pb2.OUTCOME_NOT_READY)
-        if batch.seq == row.seq:
-            if row.content != content:
-                return Answer(node_pb2.OUTCOME_CONTENT_DIFFERS)
-            return Answer(node_pb2.OUTCOME_OK, row.refusals)
-        if batch.seq < row.seq:
-            return Answer(node_pb2.OUTCOME_OK)  # Settled long ago; this is a late repetition that nobody waits for.
+        if row is not None:
+            return self._judge_known(row, batch, content)
+        if not self.floor <= batch.heard <= self._opnum:
+            return Answer(node_pb2.OUTCOME_FORGOTTEN)
+        # Whatever its number is: what came before it was counted, answered and forgotten, or lost.
+        return None if self._has_room() else Answer(node_pb2.OUTCOME_NOT_READY)
+
+    def _judge_known(self, row: WriterRow, batch: Numbered, content: bytes) -> Answer | None:
+        if batch.seq == row.seq and row.content != content:
+            return Answer(node_pb2.OUTCOME_CONTENT_DIFFERS)
+        if batch.seq <= row.seq:
+            # Of one before the last it is a late repetition that nobody waits for.
+            return Answer(node_pb2.OUTCOME_OK, row.refusals if batch.seq == row.seq else b"")
         if batch.seq != row.seq + 1:
             return Answer(node_pb2.OUTCOME_OUT_OF_ORDER)
-        if batch.heard > self._opnum:
-            return Answer(node_pb2.OUTCOME_FORGOTTEN)  # Of a line of ops that was given up.
-        return None
+        # A number from a line of ops that was given up is not to be stored.
+        return Answer(node_pb2.OUTCOME_FORGOTTEN) if batch.heard > self._opnum else None
 
     def counted(self, key: bytes, batch: Numbered, content: bytes, refusals: bytes) -> None:
         """Note that a sub-batch is counted, because ``judge`` said so."""

@@ -19,9 +19,8 @@ from shard.replica.term import Term
 from shard.replica.words import Build
 
 Reply = Callable[[Answer, int, int], None]
-"""Tells a sender what became of its sub-batch: the answer, the slot's epoch here, and how many of its ops are committed.
-
-The last is 0 where this shard does not know it.
+"""Tells a sender what became of its sub-batch: the answer, the slot's epoch here, and how many of its ops are
+committed; the last is 0 where this shard does not know it.
 """
 
 Step = Callable[..., None]

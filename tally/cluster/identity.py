@@ -12,8 +12,9 @@ from tally.cluster.config import HASH
 from tally.errors import ConfigError, DirectoryRefused
 from tally.hashing import Shape
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of all that the directory holds: see ``shard/counting/keys.py``."""
+FORMATS_READ: Final = (2, FORMAT)
 IDENTITY_FILE: Final = "tally-shard.json"
 
 
@@ -28,6 +29,8 @@ class Identity:
         shape: What was fixed for the cluster then.
         founded: The copies that founded the cluster were begun here. They are never begun again: a database without
             them has lost its data, and must not pass for an empty one.
+        format: Of what the directory holds. One of an older format is marked with this one before its database is
+            opened: from then on the older version that wrote it must not open it.
     """
 
     cluster: str
@@ -35,12 +38,13 @@ class Identity:
     directory: str
     shape: Shape
     founded: bool = False
+    format: int = FORMAT
 
     def to_json(self) -> str:
         """Return the text of the identity file."""
         return json.dumps(
             {
-                "format": FORMAT,
+                "format": self.format,
                 "hash": HASH,
                 "cluster": self.cluster,
                 "shard": self.shard,
@@ -62,11 +66,11 @@ class Identity:
         """
         try:
             value: dict[str, Any] = json.loads(text)
-            if value["format"] != FORMAT or value["hash"] != HASH:
+            if value["format"] not in FORMATS_READ or value["hash"] != HASH:
                 raise DirectoryRefused(
                     str(path),
                     f"it has format {value['format']!r} and hash {value['hash']!r}; "
-                    f"this version knows format {FORMAT} and hash {HASH!r}",
+                    f"this version knows the formats {FORMATS_READ} and hash {HASH!r}",
                 )
             shape = Shape(
                 slots=int(value["slots"]),
@@ -74,6 +78,6 @@ class Identity:
                 hours_together=int(value["hours_together"]),
             )
             names = str(value["cluster"]), str(value["shard"]), str(value["directory"])
-            return cls(*names, shape, founded=bool(value.get("founded", False)))
+            return cls(*names, shape, bool(value.get("founded", False)), value["format"])
         except (KeyError, TypeError, ValueError, ConfigError) as exc:
             raise DirectoryRefused(str(path), f"{IDENTITY_FILE} in it can't be read ({exc})") from exc

@@ -18,7 +18,7 @@ from shard.storage.damage import look_inside
 from shard.storage.directory import DATABASE, check_identity, make_identity, read_identity
 from shard.storage.store import Store
 from tally.cluster.etcd import EtcdSettings
-from tally.cluster.identity import IDENTITY_FILE, Identity
+from tally.cluster.identity import FORMAT, IDENTITY_FILE, Identity
 from tally.cluster.keys import Keys
 from tally.errors import DirectoryRefused
 from tally.hashing import Shape
@@ -63,6 +63,14 @@ def test_directory_with_something_else_in_it_is_refused_and_left_alone(tmp_path:
     assert [child.name for child in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_directory_of_format_2_is_marked_with_this_format_before_it_is_opened(tmp_path: Path) -> None:
+    """The version that wrote it would take what is written from now on for damage."""
+    make_identity(tmp_path, dataclasses.replace(IDENTITY, format=2, founded=True))
+    found = own_directory(settings(tmp_path, "s1"), CONFIG)
+    assert found == read_identity(tmp_path) == dataclasses.replace(IDENTITY, founded=True)
+    assert (found.format, FORMAT) == (3, 3)
+
+
 def spoilt(**changes: object) -> bytes:
     """Return the identity file with some values changed; those changed to None are left out."""
     value: dict[str, Any] = {**json.loads(IDENTITY.to_json()), **changes}
@@ -73,6 +81,7 @@ def spoilt(**changes: object) -> bytes:
     ("content", "complaint"),
     [
         (spoilt(format=9), "format 9"),
+        (spoilt(format=1), "format 1"),
         (spoilt(format="1"), "format '1'"),
         (spoilt(hash="md5"), "hash 'md5'"),
         (spoilt(cluster=None), "can't be read"),
