@@ -17,10 +17,11 @@ from google.protobuf.message import DecodeError
 from protos.tally.internal.v1 import node_pb2
 from shard.clones.cloning import CATCH_UP_BYTES_MAX, CloneBroken, Staged, chained
 from shard.counting.changes import WRITE_ENTRIES, Changes
+from shard.counting.content import fault_of_numbers
 from shard.counting.keys import CONTENT_KINDS, staging_key, with_generation
+from shard.replica.plausible import is_op
 from shard.replica.wire import op_from_wire
 from shard.replica.words import Cloned, Op
-from tally.cluster.op_name import NOTHING, OpName
 
 
 class CloneTarget:
@@ -72,7 +73,7 @@ class CloneTarget:
     def _take_header(self, header: node_pb2.CloneHeader) -> None:
         if self._header is not None:
             raise CloneBroken("a second header")
-        if header.granted and not (header.epoch and _is_op(op_from_wire(header.head))):
+        if header.granted and not (header.epoch and is_op(op_from_wire(header.head))):
             raise CloneBroken("a malformed header")
         self._header = header
 
@@ -81,7 +82,7 @@ class CloneTarget:
             raise CloneBroken("more ops than a catch-up may have")
         for wire in chunk.ops:
             op = op_from_wire(wire)
-            if not _is_op(op) or op.body is None:
+            if not is_op(op) or op.body is None:
                 raise CloneBroken("a malformed op")
             if self._ops and op.previous != self._ops[-1].name:
                 raise CloneBroken("a gap between ops")
@@ -128,6 +129,8 @@ class CloneTarget:
         if self._end.digest != self._digest:
             raise CloneBroken("another digest")
         end = self._end
+        if fault := fault_of_numbers(end, head.name.opnum):
+            raise CloneBroken(fault)
         staged = Staged(self._generation, end.writers, end.floor, end.label, end.label_ms, end.keys_label)
         return Cloned(granted=True, epoch=self._header.epoch, head=head, content=staged)
 
@@ -137,17 +140,3 @@ class CloneTarget:
         if self._ops and self._ops[-1].name != head.name:
             raise CloneBroken("the ops do not lead to the head")
         return Cloned(granted=True, epoch=epoch, ops=tuple(self._ops), head=head)
-
-
-def _is_op(op: Op) -> bool:
-    """Tell whether an op can be one: the first one follows nothing, each other one the number before its own."""
-    if op.name == NOTHING:
-        return op == Op()
-    if op.previous == NOTHING:
-        # Of a head without a body nothing but its name may be known.
-        return _is_name(op.name) and (op.name.opnum == 1 or op.body is None)
-    return _is_name(op.name) and _is_name(op.previous) and op.previous.opnum + 1 == op.name.opnum
-
-
-def _is_name(name: OpName) -> bool:
-    return name.epoch >= 1 and name.opnum >= 1 and len(name.digest) == 16

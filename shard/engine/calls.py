@@ -2,6 +2,7 @@
 
 Invariants:
   * each call is answered or failed once, and late answers find nobody;
+  * what no honest shard says reaches no copy: such a call gets no answer, and such an answer is none;
   * of a clone nothing is written for a call that is not the copy's present one; what is left over is dropped.
 """
 
@@ -12,25 +13,30 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from shard.clones.cloning import Staged
+from shard.clones.cloning import CloneBroken, Staged
 from shard.counting.changes import Changes
-from shard.counting.keys import CopyRecord
+from shard.counting.content import ContentCheck
+from shard.counting.keys import STAGED, CopyRecord
 from shard.engine.joined import Joined
 from shard.engine.points import Point, Reached
 from shard.engine.slot_copy import SlotCopy
 from shard.engine.steps import Outside, Steps, Work
 from shard.replica import words
+from shard.replica.plausible import fault_of_answer, fault_of_call, fault_of_clone
 from shard.replica.replica import Replica
 from shard.replica.words import Effects, Op
 from shard.storage.disk import Disk
 from shard.storage.store import Snapshot, Store
 from tally.cluster.op_name import OpName
 from tally.errors import StoreCorrupt, StoreFailed
+from tally.hashing import Shape
 
 log = structlog.get_logger()
 
 CALL_S: Final = 1.5
 AHEAD_MAX_S: Final = 1.0
+LOGGED_MAX: Final = 64
+LOG_EVERY_S: Final = 10.0  # However much somebody says that can't be.
 
 
 class Granted(NamedTuple):
@@ -44,7 +50,7 @@ class Granted(NamedTuple):
 
 
 Answered = Callable[[words.Answer | Granted | None], None]
-"""Takes the answer to another shard's call; None: a clone is not granted."""
+"""Takes the answer to another shard's call; None: a clone is not granted, or there is no answer to anything else."""
 
 
 class _Called(NamedTuple):
@@ -70,6 +76,7 @@ class Calls:
         generations: Callable[[], int],
         drop: Callable[[int], None],
         reached: Reached,
+        shape: Shape,
     ) -> None:
         """Prepare.
 
@@ -83,8 +90,11 @@ class Calls:
             generations: Gives a new generation.
             drop: Takes the generation of a clone that is not wanted any more.
             reached: Told of each step of a move.
+            shape: What is fixed for the cluster.
         """
         self._copies = copies
+        self._shape = shape
+        self._refused_at = float("-inf")  # When it was logged last.
         self._steps = steps
         self._work = work
         self._store = store
@@ -108,6 +118,13 @@ class Calls:
     def asked(self, sender: str, slot: int, message: words.Message, answered: Answered) -> int:
         """Take another shard's call; return a number to ``forget`` it by."""
         copy, number = self._copies[slot], next(self._numbers)
+        fault = fault_of_call(message, _known(copy))
+        if not fault and isinstance(message, words.Forward) and message.op.body is not None:
+            fault = ContentCheck(slot, self._shape).fault_of_body(message.op.body, message.op.name.opnum)
+        if fault:
+            self._refused(sender, slot, fault)
+            answered(None)
+            return number
         self._theirs[number] = answered
         epoch = 0 if isinstance(message, words.Clone) else message.epoch
         called = _Called(sender, number, message)
@@ -132,9 +149,17 @@ class Calls:
             if called.message.epoch > copy.epoch and now < until:
                 self._ahead.append((until, copy, called))
             elif _needs_a_map(copy, called.message):
-                self.forget(called.number)  # Who called asks again.
+                answered = self._theirs.pop(called.number, None)
+                if answered is not None:
+                    answered(None)  # Who called asks again.
             else:
                 self._steps.take(copy, copy.replica.receive, *called)
+
+    def _refused(self, shard: str, slot: int, fault: str) -> None:
+        now = self._steps.now()
+        if now >= self._refused_at + LOG_EVERY_S:
+            self._refused_at = now
+            log.error("impossible_message_refused", sender=shard[:LOGGED_MAX], slot=slot, reason=fault)
 
     def _act_reply(self, _copy: SlotCopy, act: words.Reply) -> None:
         answered = self._theirs.pop(act.call, None)
@@ -158,11 +183,21 @@ class Calls:
             self._ours[act.call] = (self._steps.now() + CALL_S, copy, act.to)
         self._outside.call(act.to, copy.slot, act.call, act.message)
 
-    def answered(self, shard: str, call: int, answer: words.Answer) -> None:
+    def answered(self, shard: str, slot: int, call: int, answer: words.Answer) -> None:
         """Take the answer to a call of ours, perhaps long after it was given up."""
-        found = self._ours.pop(call, None)
-        if found is not None:
-            self._steps.take(found[1], found[1].replica.answered, shard, call, answer)
+        found = self._ours.get(call)
+        if found is None or (found[1].slot, found[2]) != (slot, shard):
+            return  # It is somebody else's to answer.
+        copy = found[1]
+        fault = fault_of_answer(answer, _known(copy), copy.replica.stored.head.name.opnum)
+        if not fault and answer.head.body is not None:
+            fault = ContentCheck(slot, self._shape).fault_of_body(answer.head.body, answer.head.name.opnum)
+        if fault:
+            self._refused(shard, slot, fault)
+            self.failed(shard, call, refused=False)
+            return
+        del self._ours[call]
+        self._steps.take(copy, copy.replica.answered, shard, call, answer)
 
     def failed(self, shard: str, call: int, *, refused: bool) -> None:
         """Accept that a call of ours gets no answer; ``refused``: the machine refuses connections."""
@@ -212,6 +247,11 @@ class Calls:
             return False
         copy.clone_bytes = bytes_so_far
         self._steps.take(copy, _progress, copy.replica, call)
+        check = ContentCheck(copy.slot, self._shape)
+        for changes in groups:
+            own = [entry for entry in changes.puts if entry[0][:1] != STAGED[0]]
+            if fault := check.fault_of_entries(own, generation=True):
+                raise CloneBroken(fault)
         try:
             for changes in groups:
                 await self._disk.write_beside(changes)
@@ -221,13 +261,26 @@ class Calls:
         return True
 
     def cloned(self, shard: str, call: int, answer: words.Cloned) -> None:
-        """Take a clone, or the ops that were missed, all of which came."""
-        copy = self._clones.pop(call, None)
+        """Take a clone, or the ops that were missed, all of which came.
+
+        Raises:
+            CloneBroken: No honest shard gives that.
+        """
+        copy = self._clones.get(call)
+        if copy is not None and (fault := self._fault_of_clone(copy, answer)):
+            raise CloneBroken(fault)
+        self._clones.pop(call, None)
         if copy is None:
             self._drop(answer.content)
             return
         copy.clone_bytes = 0
         self._steps.take(copy, partial(self._take_clone, copy, shard), call, answer)
+
+    def _fault_of_clone(self, copy: SlotCopy, answer: words.Cloned) -> str:
+        check = ContentCheck(copy.slot, self._shape)
+        ops = [op for op in (answer.head, *(answer.ops or ())) if op.body is not None]
+        faults = (check.fault_of_body(op.body, op.name.opnum) for op in ops)
+        return fault_of_clone(answer, _known(copy)) or next(filter(None, faults), "")
 
     def _take_clone(  # noqa: PLR0917 - a step.
         self, copy: SlotCopy, shard: str, call: int, answer: words.Cloned, now: float, effects: Effects
@@ -244,6 +297,11 @@ class Calls:
     def _drop(self, content: Staged | None) -> None:
         if content is not None:
             self.drop_generation(content.generation)
+
+
+def _known(copy: SlotCopy) -> int:
+    """Return the highest epoch that is known here of a slot."""
+    return max(copy.epoch, copy.replica.stored.epoch)
 
 
 def _needs_a_map(copy: SlotCopy, message: words.Message) -> bool:

@@ -128,6 +128,7 @@ class Engine:
             generations=lambda: next(self._generations),
             drop=self._passes.drop_generation,
             reached=reached,
+            shape=shape,
         )
         self.reads: Final = Reads(self._copies, steps, work, disk=self._disk, shape=shape)
         self._wanted_map: SlotMap | None = None

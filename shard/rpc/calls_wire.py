@@ -9,6 +9,7 @@ from shard.replica.wire import op_from_wire, op_to_wire
 from shard.replica.words import Answer, Confirm, Forward, Heads, Message, Op, Verdict
 
 INCARNATION_BYTES: Final = 16
+CALLS_MAX: Final = 16_384  # In one message: each of 4096 slots calls a copy about once at a time.
 MESSAGE_BYTES: Final = 2 * 2**20  # About: what goes beyond it goes into the next message.
 
 NO_OP: Final = Op()
@@ -50,15 +51,25 @@ def put_call(request: node_pb2.ReplicateRequest, call: Call) -> int:
 def calls_of(request: node_pb2.ReplicateRequest, slots: int) -> Iterator[Call]:
     """Yield the calls of a message; those that can't be meant are left out, and never answered."""
     for forward in request.forwards:
-        if forward.slot < slots:
+        if forward.call and forward.slot < slots and len(forward.incarnation) == INCARNATION_BYTES:
             message = Forward(forward.epoch, forward.incarnation.hex(), op_from_wire(forward.op))
             yield Call(forward.call, forward.slot, message)
     for heads in request.heads:
-        if heads.slot < slots:
+        if heads.call and heads.slot < slots:
             yield Call(heads.call, heads.slot, Heads(heads.epoch))
     for confirm in request.confirms:
-        if confirm.slot < slots:
+        if confirm.call and confirm.slot < slots and len(confirm.incarnation) == INCARNATION_BYTES:
             yield Call(confirm.call, confirm.slot, Confirm(confirm.epoch, confirm.incarnation.hex()))
+
+
+def count_of(request: node_pb2.ReplicateRequest) -> int:
+    """Return how many calls a message has."""
+    return len(request.forwards) + len(request.heads) + len(request.confirms)
+
+
+def size_of(call: Call) -> int:
+    """Return about how many bytes a call keeps until it is answered."""
+    return 200 + (len(call.message.op.body or b"") if isinstance(call.message, Forward) else 0)
 
 
 def put_answer(response: node_pb2.ReplicateResponse, call: Call, answer: Answer) -> int:
@@ -84,9 +95,9 @@ def next_answers(waiting: deque[tuple[Call, Answer]]) -> node_pb2.ReplicateRespo
 
 
 def answer_of(wire: node_pb2.CopyAnswer) -> Answer | None:
-    """Read an answer; None if it is of a kind that is not known here."""
+    """Read an answer; None if it is of a kind that is not known here, or of a copy that can't be."""
     verdict = _VERDICTS_BACK.get(wire.verdict)
-    if verdict is None:
+    if verdict is None or len(wire.incarnation) not in {0, INCARNATION_BYTES}:
         return None
     head = op_from_wire(wire.head) if wire.HasField("head") else NO_OP
     return Answer(verdict, wire.epoch, wire.incarnation.hex(), head)

@@ -1,8 +1,8 @@
 """The service between nodes. A handler only enqueues and hands over answers: nothing depends on the stream's life."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import grpc
@@ -10,6 +10,7 @@ import grpc.aio
 import structlog
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
+from shard.clones.source import refusal
 from shard.counting.keys import NUMBER_MAX
 from shard.counting.op import OP_EVENTS_MAX, SubBatch
 from shard.counting.writers import Answer
@@ -21,27 +22,36 @@ from shard.rpc.to_controller import ToController
 from tally.client.channel import SENDER_HEADER
 from tally.client.counts import HourCounts
 from tally.cluster.controller.node_words import switches_of
+from tally.cluster.controller.row_requests import REQUESTS_MAX
 from tally.cluster.reader import ClusterReader
 from tally.errors import NotController, TallyError, Unreachable
-from tally.event import HOUR_MAX, KEY_HASH_BYTES
-from tally.hashing import Shape
+from tally.event import HOUR_MAX, KEY_HASH_BYTES, USER_BYTES_MAX
+from tally.hashing import SLOTS_MAX, Shape
 from tally.tasks import awaited
 
 log = structlog.get_logger()
 
 UNANSWERED_MAX: Final = 4096  # Sub-batches and reads of one stream; who sends more waits.
+MESSAGE_MAX: Final = 16_384  # The same, of one message: a sub-batch has an event at least, and a message 9000 of these.
+PART_TAKEN_S: Final = 20.0  # Of a clone; who takes it gives up after 5 s without one.
+USER_BYTES_SENT_MAX: Final = 4 * USER_BYTES_MAX
+"""Names that are too long are refused one by one; but no gateway sends any, and a queue of these is to be small."""
 
 
 def sub_batch_from_wire(wire: node_pb2.SubBatch, shape: Shape) -> SubBatch | None:
     """Read a sub-batch; None if it can't even be recorded as refused."""
+    if max(len(wire.hours), len(wire.users), len(wire.keys)) > OP_EVENTS_MAX:
+        return None
     hours, users, keys = tuple(wire.hours), tuple(wire.users), tuple(wire.keys)
     well_formed = (
-        len(wire.writer) == 16
+        wire.id >= 1
+        and len(wire.writer) == 16
         and 1 <= wire.seq <= NUMBER_MAX
         and wire.heard <= NUMBER_MAX
         and wire.slot < shape.slots
         and 1 <= len(hours) <= OP_EVENTS_MAX
         and len(hours) == len(users) == len(wire.kinds)
+        and max(map(len, users)) <= USER_BYTES_SENT_MAX
         and (not keys or (len(keys) == len(hours) and all(len(key) in {0, KEY_HASH_BYTES} for key in keys)))
     )
     return SubBatch(wire.writer, wire.seq, hours, users, wire.kinds, keys, wire.heard) if well_formed else None
@@ -54,7 +64,7 @@ def asks_for_opnum(wire: node_pb2.SubBatch, shape: Shape) -> bool:
 
 def question_from_wire(wire: node_pb2.HourRead, shape: Shape) -> Question | None:
     """Read a question; None if it asks for what no hour has."""
-    if wire.hour > HOUR_MAX or len(wire.buckets) != len(wire.epochs):
+    if wire.hour > HOUR_MAX or not len(wire.buckets) == len(wire.epochs) <= shape.widest:
         return None
     buckets = tuple(wire.buckets)
     if len(set(buckets)) != len(buckets) or max(buckets, default=0) >= shape.spread_at(wire.hour):
@@ -74,8 +84,11 @@ class _Stream:
         self._ended = False
 
     async def take_in(self, requests: AsyncIterator[node_pb2.ExchangeRequest]) -> None:
-        """Enqueue all that comes, until the sender ends the stream."""
+        """Enqueue all that comes, until the sender ends the stream, or sends what no gateway does."""
         async for request in requests:
+            if (count := len(request.sub_batches) + len(request.reads)) > MESSAGE_MAX:
+                log.error("stream_refused", messages=count)
+                return
             self._unanswered += len(request.sub_batches) + len(request.reads)
             for wire in request.sub_batches:
                 self._submit(wire)
@@ -148,7 +161,8 @@ class _Stream:
 
 
 def _malformed(wire: node_pb2.HourRead) -> PartOfHour:
-    return PartOfHour(HourCounts(0, 0, 0), dict.fromkeys(wire.buckets, node_pb2.OUTCOME_MALFORMED))
+    asked = wire.buckets[:SLOTS_MAX]  # No hour has more.
+    return PartOfHour(HourCounts(0, 0, 0), dict.fromkeys(asked, node_pb2.OUTCOME_MALFORMED))
 
 
 @asynccontextmanager
@@ -161,6 +175,18 @@ async def taking_in(stream: _Stream | ReplicateStream, requests: AsyncIterator[A
     finally:
         taking.cancel()
         await asyncio.gather(taking, return_exceptions=True)
+
+
+@contextmanager
+def taken_within(seconds: float) -> Iterator[None]:
+    """Cancel the running task if what is yielded within the block is not taken in time: others wait for its place."""
+    task = asyncio.current_task()
+    assert task is not None
+    late = asyncio.get_running_loop().call_later(seconds, task.cancel)
+    try:
+        yield
+    finally:
+        late.cancel()
 
 
 class NodeService(node_pb2_grpc.NodeServicer):
@@ -201,8 +227,14 @@ class NodeService(node_pb2_grpc.NodeServicer):
     ) -> AsyncIterator[node_pb2.CloneResponse]:
         """Give a copy to another shard; see node.proto."""
         await self._check_slots(context, [request.slot])
-        async for part in self._cloning.give(_sender(context), request):
-            yield part
+        await _check_incarnation(context, request.incarnation)
+        sender = _sender(context)
+        if sender not in self._reader.state.members:
+            yield refusal()
+            return
+        async for part in self._cloning.give(sender, request):
+            with taken_within(PART_TAKEN_S):
+                yield part
 
     async def Status(
         self, request: node_pb2.StatusRequest, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -227,6 +259,10 @@ class NodeService(node_pb2_grpc.NodeServicer):
         self, request: node_pb2.ChangeRowsRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> node_pb2.ChangeRowsResponse:
         """Change rows, as the controller; see node.proto."""
+        if len(request.changes) > REQUESTS_MAX:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, f"at most {REQUESTS_MAX} changes are asked for at once"
+            )
         try:
             return node_pb2.ChangeRowsResponse(refusals=await self._to_controller.take(request))
         except NotController as exc:
@@ -240,6 +276,8 @@ class NodeService(node_pb2_grpc.NodeServicer):
         self, request: node_pb2.SwitchSlotsRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> node_pb2.SwitchSlotsResponse:
         """Hand slots over; see node.proto."""
+        if not len(request.slots) == len(request.shards) <= self._slots:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "each slot goes to one shard")
         await self._check_slots(context, request.slots)
         for slot, shard in switches_of(request).items():
             self._engine.hand_over(slot, shard)
@@ -250,8 +288,7 @@ class NodeService(node_pb2_grpc.NodeServicer):
     ) -> node_pb2.FoundCopyResponse:
         """Begin an empty copy; see node.proto."""
         await self._check_slots(context, [request.slot])
-        if len(request.incarnation) != INCARNATION_BYTES:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"an incarnation has {INCARNATION_BYTES} bytes")
+        await _check_incarnation(context, request.incarnation)
         if not await self._engine.found_copy(request.slot, request.incarnation):
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"there is a copy of slot {request.slot}")
         return node_pb2.FoundCopyResponse()
@@ -263,6 +300,11 @@ class NodeService(node_pb2_grpc.NodeServicer):
     async def _check_slots(self, context: "grpc.aio.ServicerContext[Any, Any]", slots: Sequence[int]) -> None:
         if any(slot >= self._slots for slot in slots):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"there are {self._slots} slots")
+
+
+async def _check_incarnation(context: "grpc.aio.ServicerContext[Any, Any]", incarnation: bytes) -> None:
+    if len(incarnation) != INCARNATION_BYTES:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"an incarnation has {INCARNATION_BYTES} bytes")
 
 
 def _sender(context: "grpc.aio.ServicerContext[Any, Any]") -> str:

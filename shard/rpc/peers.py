@@ -128,7 +128,7 @@ class Peers:
         for wire in response.answers:
             answer = answer_of(wire)
             if answer is not None:
-                self._calls.answered(shard, wire.call, answer)
+                self._calls.answered(shard, wire.slot, wire.call, answer)
 
     def _broken(self, shard: str, *, refused: bool) -> None:
         self._to_send.pop(shard, None)

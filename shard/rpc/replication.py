@@ -10,44 +10,66 @@ import structlog
 
 from protos.tally.internal.v1 import node_pb2
 from shard.clones.source import clone_parts, refusal
-from shard.engine.calls import Granted
+from shard.engine.calls import LOGGED_MAX, Granted
 from shard.engine.engine import Engine
 from shard.replica.words import Answer, Clone
-from shard.rpc.calls_wire import Call, calls_of, next_answers
+from shard.rpc.calls_wire import CALLS_MAX, Call, calls_of, count_of, next_answers, size_of
 from shard.storage.disk import ended
 from tally.cluster.controller.node_words import name_from_wire
 from tally.tasks import awaited
 
 log = structlog.get_logger()
 
+UNANSWERED_MAX: Final = 16_384
+UNANSWERED_BYTES_MAX: Final = 64 * 2**20
 CLONES_AT_ONCE: Final = 4
 CLONE_BYTES_PER_S: Final = 32 * 2**20
 
 
 class ReplicateStream:
-    """One open stream of another shard: gathers answers into messages."""
+    """One open stream of another shard: gathers answers into messages.
+
+    Who sends without reading is not read from any more, until what he sent before is answered and taken.
+    """
 
     def __init__(self, engine: Engine, sender: str, slots: int) -> None:
         self._engine = engine
         self._sender = sender
         self._slots = slots
+        self._open: dict[int, int] = {}  # Calls whose answers were not taken yet: their sizes.
+        self._bytes = 0  # Of all these.
         self._answers: deque[tuple[Call, Answer]] = deque()
         self._changed = asyncio.Event()
         self._ended = False
 
     async def take_in(self, requests: AsyncIterator[node_pb2.ReplicateRequest]) -> None:
-        """Hand over all calls, until the sender ends the stream."""
+        """Hand over all calls, until the sender ends the stream, or sends what no shard does."""
         async for request in requests:
+            if count_of(request) > CALLS_MAX:
+                log.error("stream_refused", sender=self._sender[:LOGGED_MAX], calls=count_of(request))
+                return
             for call in calls_of(request, self._slots):
-                self._ask(call)
+                if call.call not in self._open:
+                    self._ask(call)
+            while len(self._open) >= UNANSWERED_MAX or self._bytes >= UNANSWERED_BYTES_MAX:
+                self._changed.clear()
+                await self._changed.wait()
 
     def _ask(self, call: Call) -> None:
         def answered(answer: Answer | Granted | None) -> None:
-            assert isinstance(answer, Answer)
-            self._answers.append((call, answer))
+            if answer is None:
+                self._close(call.call)
+            else:
+                assert isinstance(answer, Answer)
+                self._answers.append((call, answer))
             self._changed.set()
 
+        self._open[call.call] = size_of(call)
+        self._bytes += size_of(call)
         self._engine.calls.asked(self._sender, call.slot, call.message, answered)
+
+    def _close(self, call: int) -> None:
+        self._bytes -= self._open.pop(call)
 
     def taking_ended(self, taking: asyncio.Task[None]) -> None:
         """Note that nothing more comes: who asked is gone, and asks again if it is not."""
@@ -63,7 +85,11 @@ class ReplicateStream:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
-            yield next_answers(self._answers)
+            response = next_answers(self._answers)
+            for answer in response.answers:
+                self._close(answer.call)
+            self._changed.set()
+            yield response
 
 
 class Cloning:

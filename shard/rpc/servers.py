@@ -22,6 +22,7 @@ from protos.tally.internal.v1 import node_pb2_grpc
 from protos.tally.v1 import analytics_pb2, analytics_pb2_grpc
 from shard.rpc.admission import MESSAGE_BYTES_MAX
 from shard.rpc.front import Front
+from shard.rpc.parts_limit import PartsLimit
 from shard.rpc.peer_guard import PeerGuard
 from tally.address import Address
 from tally.client.channel import SERVER_OPTIONS
@@ -84,7 +85,7 @@ def public_server(
 
 def peer_server(node: node_pb2_grpc.NodeServicer, guard: PeerGuard) -> grpc.aio.Server:
     """Return a server of what the processes of the cluster call, and ``guard`` lets in; it listens nowhere yet."""
-    server = grpc.aio.server(interceptors=[guard], options=_options(_PEER_OPTIONS, _PEER_CONNECTIONS))
+    server = grpc.aio.server(interceptors=[guard, PartsLimit()], options=_options(_PEER_OPTIONS, _PEER_CONNECTIONS))
     node_pb2_grpc.add_NodeServicer_to_server(node, server)
     return server
 

@@ -77,7 +77,9 @@ class HourRead:
         ask = self._asked.pop(ask_id, None)
         if ask is None:
             return
-        assert set(refused) <= set(ask.buckets)
+        if not set(refused) <= set(ask.buckets):
+            self._miss(ask.buckets, now, jitter)  # Whatever that is the answer to, it is not this question.
+            return
         self._sums = HourCounts(*(have + more for have, more in zip(self._sums, sums, strict=True)))
         if refused:
             self._miss(refused, now, jitter)

@@ -47,7 +47,7 @@ async def serving_slots(
         if is_cancelled():
             raise
         return None  # The channel was closed, because the shard has another address now.
-    return dict(zip(status.slots, status.epochs, strict=True))
+    return dict(zip(status.slots, status.epochs, strict=False))
 
 
 def reasons(held: SlotMap, serving: Mapping[str, Mapping[int, int] | None]) -> list[str]:

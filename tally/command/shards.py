@@ -123,7 +123,7 @@ def answer_of(status: node_pb2.StatusResponse) -> ShardAnswer:
     A copy has a name once it is complete. One that has a name and is joining is an older one, until it has caught up.
     """
     return ShardAnswer(
-        serving=dict(zip(status.slots, status.epochs, strict=True)),
+        serving=dict(zip(status.slots, status.epochs, strict=False)),
         copies={
             copy.slot: HeldCopy(
                 copy.incarnation.hex(),

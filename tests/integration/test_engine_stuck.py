@@ -41,7 +41,7 @@ class WithBackup(Bench):
         assert isinstance(message, Heads | Forward | Confirm)
         if not self.silent:
             answer = Answer(Verdict.OK, message.epoch, INCARNATION)
-            asyncio.get_running_loop().call_soon(self.engine.calls.answered, shard, call, answer)
+            asyncio.get_running_loop().call_soon(self.engine.calls.answered, shard, slot, call, answer)
 
 
 async def node_with_a_stuck_slot(path: Path) -> WithBackup:

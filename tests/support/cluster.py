@@ -79,8 +79,9 @@ class Cluster:
         self.hosts: dict[str, str] = {}
         self.inside: dict[str, list[str]] = {}
         self.log_to: dict[str, Path] = {}
-        self._ports = dict(zip([*self.shards, GATEWAY], free_ports(shards + 1), strict=True))
-        self._peer_ports = dict(zip(self.shards, free_ports(shards), strict=True))
+        ports = free_ports(2 * shards + 1)  # All at once: the ones that are free are given again.
+        self._ports = dict(zip([*self.shards, GATEWAY], ports[shards:], strict=True))
+        self._peer_ports = dict(zip(self.shards, ports[:shards], strict=True))
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._settings = [
             *("--shards", str(shards), "--slots", str(slots), "--spread", str(spread)),

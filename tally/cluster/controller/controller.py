@@ -24,9 +24,10 @@ from tally.cluster.controller.row_requests import Believed, Looks, Outcome, RowC
 from tally.cluster.etcd import CreateRevision, Delete, Etcd, ModRevision, Put, ValueIs
 from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat
-from tally.cluster.planning.health import Memory
+from tally.cluster.planning.health import Memory, ShardHealth
 from tally.cluster.planning.plan import next_step
 from tally.cluster.planning.standstill import Standstill
+from tally.cluster.plausible import credible
 from tally.cluster.reader import ClusterReader
 from tally.cluster.rows import Refusal, Request
 from tally.cluster.slot_map import SlotMap
@@ -99,7 +100,12 @@ class Controller:
         self._period_s = period_s
         self._term = _Term()
         self._waiting = WaitingCalls()
-        self._health = HealthCalls(ask_health, self._plan_soon)
+
+        async def ask_credible(shard: str, address: str) -> ShardHealth | None:
+            health = await ask_health(shard, address)
+            return None if health is None else credible(health, reader.state.map)
+
+        self._health = HealthCalls(ask_credible, self._plan_soon)
         self._map_hints = MapHints(self._give_hint)
         self._switches = SwitchHints(give_switches, period_s)
         self._planned_at = float("-inf")  # When the last plan was begun.

@@ -70,6 +70,17 @@ def test_nothing_is_asked_again_while_an_answer_may_come() -> None:
     assert len(read.open_asks) == 2
 
 
+def test_answer_that_refuses_what_was_not_asked_for_is_none() -> None:
+    read = new_read()
+    first, second = read.next_asks(TWO_SHARDS, 0.0)
+    read.answer(first.id, ONE, (0, 1), 0.0, MIDDLE)  # Bucket 1 was asked of the other.
+    read.answer(second.id, ONE, (), 0.0, MIDDLE)
+    (again,) = read.next_asks(TWO_SHARDS, 10.0)
+    assert again.buckets == first.buckets
+    read.answer(again.id, ONE, (), 10.0, MIDDLE)
+    assert read.counts == HourCounts(2, 2, 2)
+
+
 def test_refused_buckets_are_asked_for_again_after_a_pause() -> None:
     read = new_read()
     first, second = read.next_asks(TWO_SHARDS, 0.0)
