@@ -5,7 +5,8 @@ The public wire of Tally: what internal services call instead of HTTP.
 
 Every shard serves it for any hour; it routes like a gateway. Errors carry a google.rpc.Status:
 INVALID_ARGUMENT with a google.rpc.BadRequest that names the field, UNAVAILABLE with a google.rpc.RetryInfo if nothing
-was counted.
+was counted, RESOURCE_EXHAUSTED with one if too many calls are open. A message of more than 2 MiB is RESOURCE_EXHAUSTED
+without details: nothing was counted, and nothing else comes of sending it again.
 """
 
 from collections import abc as _abc
