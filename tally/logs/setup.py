@@ -33,13 +33,17 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 _FROM_OUTSIDE: Final = (
     "call_failed",
     "connection_failed",
+    "impossible_message_refused",
     "library_says",
     "request_failed",
     "request_refused",
+    "shard_is_another",
     "stream_failed",
+    "stream_refused",
+    "strangers_refused",
 )
 # What every change of the map leads to; while a shard is added, there are many a second.
-_OF_EACH_MAP: Final = ("map_adopted", "map_written")
+_OF_EACH_MAP: Final = ("controller_planned", "map_adopted", "map_written")
 _RATES: Final = {**dict.fromkeys(_FROM_OUTSIDE, FROM_OUTSIDE), **dict.fromkeys(_OF_EACH_MAP, OFTEN)}
 
 log = structlog.get_logger()

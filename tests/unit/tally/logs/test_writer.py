@@ -75,6 +75,18 @@ def test_next_reader_of_a_fifo_gets_what_was_kept_for_him(tmp_path: Path) -> Non
     os.close(descriptor)
 
 
+def test_disk_that_was_full_gets_what_was_kept_for_it(pipe: tuple[int, int]) -> None:
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    _, backlog = begun(descriptor)
+    for number in range(6):
+        backlog.put(b"%d\n" % number)
+    os.dup2(pipe[1], descriptor)  # As if there were room again.
+    with os.fdopen(pipe[0], "rb", closefd=False) as reader:
+        lines = [reader.readline() for _ in range(4)]
+    assert lines == [b"0\n", b"1\n", b"2\n", b"3\n"]
+    os.close(descriptor)
+
+
 def test_closed_descriptor_is_an_error_of_nobody() -> None:
     descriptor = os.open(os.devnull, os.O_WRONLY)
     os.close(descriptor)
