@@ -228,7 +228,9 @@ class Cluster:
     def logs(self) -> str:
         """Return the last lines of each process."""
         parts = []
-        for name in self._processes.keys() - self.log_to.keys():
+        for name in self._processes:
+            if not self._log(name).is_file():
+                continue
             lines = self._log(name).read_text(errors="replace").splitlines()[-_TAIL_LINES:]
             parts.append("\n".join((f"--- {name}", *lines)))
         return "\n".join(parts)
