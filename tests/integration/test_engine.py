@@ -182,6 +182,20 @@ async def test_copy_that_is_missing_beside_others_is_not_founded(tmp_path: Path)
         assert node.founded == 0
 
 
+async def test_status_tells_the_whole_name_of_a_head_and_the_same_after_a_restart(tmp_path: Path) -> None:
+    """Two heads are compared by epoch first: more ops of an older one are less."""
+    heads = []
+    for epoch in (1, 2, 3):
+        async with bench(tmp_path, a_map(epoch=epoch)) as node:
+            if epoch < 3:
+                assert await node.outcome(sub_batch(ANN, epoch, click("ann"))) == OK
+            response = node_pb2.StatusResponse()
+            node.engine.status(response)
+            heads.append(next(copy.head for copy in response.copies if copy.slot == SLOT))
+    assert [(head.epoch, head.opnum, len(head.digest)) for head in heads] == [(1, 1, 16), (2, 2, 16), (2, 2, 16)]
+    assert heads[1].digest == heads[2].digest
+
+
 async def test_buckets_of_an_hour_add_up(tmp_path: Path) -> None:
     async with bench(tmp_path, a_map()) as node:
         for number in range(20):
