@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import grpc
 from etcd3 import etcdrpc as rpc
 
+from tally.cluster.etcd_failures import AUTH_IS_OFF, STALE_TOKEN, Failure, failure_of
 from tally.cluster.etcd_tls import TlsFiles, tls_failure
 from tally.cluster.etcd_words import (
     Committed,
@@ -29,7 +30,7 @@ from tally.cluster.etcd_words import (
     parse_endpoints,
 )
 from tally.cluster.state import KeyValue
-from tally.errors import EtcdFull, EtcdRefused, EtcdUnavailable, LeaseGone
+from tally.errors import EtcdFull, EtcdRefused, EtcdUnavailable, LeaseGone, TallyError
 from tally.tasks import aside, is_cancelled
 
 __all__ = [
@@ -62,26 +63,8 @@ _OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
-# Definite: nothing was done, and another endpoint would say the same. All other codes leave it open.
-_REFUSALS: Final = frozenset(
-    {
-        grpc.StatusCode.ALREADY_EXISTS,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.OUT_OF_RANGE,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.UNIMPLEMENTED,
-    }
-)
-# What etcd says, with several codes, to a token that it does not know or that is from before a change of its users.
-_STALE_TOKEN: Final = ("invalid auth token", "revision of auth store is old", "user name is empty")
-_AUTH_IS_OFF: Final = "authentication is not enabled"
-_LEASE_GONE: Final = "requested lease not found"
 _NO_CONNECTION: Final = "no connection"
 _TOO_LATE: Final = "no answer in time"
-_FULL: Final = "database space exceeded"
 # Else a member that has lost the others keeps us waiting until the deadline, instead of sending us to the next one.
 _ONLY_WITH_LEADER: Final = ("hasleader", "true")
 _ALARMS: Final = {1: "NOSPACE", 2: "CORRUPT"}  # The stubs know the first one only.
@@ -111,10 +94,18 @@ class _Node:
             await self.channel.wait_for_state_change(state)
 
 
+class _NotLoggedIn(Exception):
+    """The log-in failed, so the question was not asked."""
+
+    def __init__(self, cause: grpc.aio.AioRpcError) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
 class Etcd:
     """A connection to etcd. Belongs to one event loop; all methods may run at the same time.
 
-    All of them raise ``EtcdUnavailable`` if no endpoint answers, ``EtcdRefused`` if one refuses for good. Those that
+    All of them raise ``EtcdUnavailable`` if no endpoint answers, ``EtcdRefused`` if all refuse. Those that
     write raise ``EtcdFull`` if etcd takes nothing more.
     """
 
@@ -210,10 +201,12 @@ class Etcd:
         return Snapshot(int(answer.header.revision), found, int(answer.count))
 
     async def _ask(self, question: Callable[[_Node], Awaitable[T]], *, repeatable: bool = True) -> T:
-        """Ask the endpoints in turn, beginning with the one that answered last."""
+        """Ask the endpoints in turn, beginning with the one that answered last; see ``etcd_failures``."""
         targets = self._settings.targets
-        first, failure = self._first, None
+        first, cause = self._first, None
         reasons: dict[str, str] = {}
+        refusals: list[str] = []
+        voices = len(targets)
         for at in ((first + step) % len(targets) for step in range(len(targets))):
             node = self._node(targets[at])
             if not repeatable and not await self._connected(node):
@@ -221,21 +214,25 @@ class Etcd:
                 continue
             try:
                 answer = await self._answer(node, question)
-            except grpc.aio.AioRpcError as exc:
-                if exc.code() in _REFUSALS:
-                    raise _refused(exc) from exc
-                if _says(exc, _FULL):  # Of all members: nothing was done, and the next one would say the same.
-                    raise EtcdFull(",".join(targets), _reason(exc)) from exc
-                failure, reasons[targets[at]] = exc, _reason(exc)
+            except (grpc.aio.AioRpcError, _NotLoggedIn) as exc:
+                cause = exc if isinstance(exc, grpc.aio.AioRpcError) else exc.cause
+                failure = failure_of(cause.code(), cause.details() or "")
+                if failure.of_all:
+                    raise _failed(failure, ",".join(targets), _reason(cause)) from cause
+                reasons[targets[at]] = _reason(cause)
+                refusals += [_reason(cause)] if failure is Failure.REFUSED else []
+                voices -= failure is Failure.NO_VOICE
                 self._first = (at + 1) % len(targets)
-                if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                if cause.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                     self._give_up(targets[at], node)
-                if not repeatable:
+                if not repeatable and failure is Failure.OPEN and cause is exc:
                     break
             else:
                 self._first = at
                 return answer
-        raise EtcdUnavailable(",".join(targets), _summed_up(targets, reasons)) from failure
+        if refusals and len(refusals) == voices:
+            raise EtcdRefused("; ".join(dict.fromkeys(refusals))) from cause
+        raise EtcdUnavailable(",".join(targets), _summed_up(targets, reasons)) from cause
 
     def _give_up(self, target: str, node: _Node) -> None:
         """Connect anew for the next question: a connection without an answer may be dead, and pings are rare."""
@@ -269,7 +266,7 @@ class Etcd:
         try:
             return await question(node)
         except grpc.aio.AioRpcError as exc:
-            if self._settings.user is None or not _says(exc, *_STALE_TOKEN):
+            if self._settings.user is None or not _says(exc, *STALE_TOKEN):
                 raise
         # Refused for its token, so nothing was done: even a transaction may go again.
         await self._log_in(node)
@@ -280,8 +277,8 @@ class Etcd:
         try:
             self._token = str((await node.auth.Authenticate(request, timeout=self._timeout_s)).token)
         except grpc.aio.AioRpcError as exc:
-            if not _says(exc, _AUTH_IS_OFF):
-                raise
+            if not _says(exc, AUTH_IS_OFF):
+                raise _NotLoggedIn(exc) from exc
             self._token = ""  # Like etcdctl: a user does no harm where none is needed.
 
     async def _connected(self, node: _Node) -> bool:
@@ -352,10 +349,9 @@ def _bytes(value: str | bytes) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
-def _refused(exc: grpc.aio.AioRpcError) -> EtcdRefused:
-    """Return our error for a definite no."""
-    reason = exc.details() or exc.code().name
-    return LeaseGone(reason) if _says(exc, _LEASE_GONE) else EtcdRefused(reason)
+def _failed(failure: Failure, targets: str, reason: str) -> TallyError:
+    """Return our error for what all members would say."""
+    return EtcdFull(targets, reason) if failure is Failure.FULL else LeaseGone(reason)
 
 
 def _reason(exc: grpc.aio.AioRpcError) -> str:
