@@ -175,6 +175,21 @@ class BadClusterData(TallyError):
         return f"can't use {self.key} in etcd: {self.reason}"
 
 
+class MapTooLarge(TallyError):
+    """The map would be larger than what etcd takes in one value. Nothing was written."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"the map would have {self.size:,} bytes, and etcd takes {self.limit:,}: "
+            "keep fewer copies, or have fewer shards"
+        )
+
+
 class ClusterMissing(TallyError):
     """etcd is there, but no cluster of that name."""
 

@@ -7,16 +7,14 @@ Invariants (PROTOCOL rule 1):
 Pure: JSON text in, values out, and back.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Self
 
 from tally.cluster.config import parse_object
+from tally.cluster.map_text import rows_of, text_of
 from tally.errors import BadClusterData
-
-FORMAT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +53,13 @@ class SlotMap:
     joining: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return the text that stands in etcd: one line a slot, so that a person can read it too."""
-        lines = ",\n".join(
-            json.dumps(
+        """Return the text that stands in etcd: one line a slot, so that a person can read it too.
+
+        Raises:
+            MapTooLarge: It would be more than etcd takes.
+        """
+        return text_of(
+            [
                 {
                     "slot": slot,
                     "epoch": row.epoch,
@@ -66,10 +68,9 @@ class SlotMap:
                     "min_copies": row.min_copies,
                     "joining": list(self.joining.get(slot, ())),
                 }
-            )
-            for slot, row in enumerate(self.rows)
+                for slot, row in enumerate(self.rows)
+            ]
         )
-        return f'{{"format": {FORMAT}, "slots": [\n{lines}\n]}}'
 
     @classmethod
     def from_json(cls, text: bytes | str, key: str, slots: int) -> Self:
@@ -79,10 +80,9 @@ class SlotMap:
             BadClusterData: It is not that, or has another number of slots; the error names ``key``.
         """
         value = parse_object(text, key)
-        if value.get("format") != FORMAT:
-            raise BadClusterData(key, f"format {value.get('format')!r}; this version knows format {FORMAT}")
         try:
-            numbers = [row["slot"] for row in value["slots"]]
+            found = rows_of(value, key)
+            numbers = [row["slot"] for row in found]
             rows = tuple(
                 SlotRow(
                     int(row["epoch"]),
@@ -90,14 +90,12 @@ class SlotMap:
                     {str(shard): str(incarnation) for shard, incarnation in row["in_sync"].items()},
                     int(row.get("min_copies", 1)),
                 )
-                for row in value["slots"]
+                for row in found
             )
             joining = {
-                int(row["slot"]): tuple(str(shard) for shard in row["joining"])
-                for row in value["slots"]
-                if row.get("joining")
+                int(row["slot"]): tuple(str(shard) for shard in row["joining"]) for row in found if row.get("joining")
             }
-        except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as exc:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as exc:
             raise BadClusterData(key, f"{type(exc).__name__}: {exc}") from exc
         if numbers != list(range(slots)):
             raise BadClusterData(key, f"the slots are not 0 to {slots - 1} in order")
