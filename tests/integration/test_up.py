@@ -334,3 +334,15 @@ async def test_code_in_the_working_directory_is_not_run(ups: Ups, tmp_path: Path
         (ups.cwd / name).write_text("raise SystemExit(7)")
     up = await ups.ready("--shards", "1")
     assert (await up.end()).status == 0
+
+
+async def test_a_port_that_is_taken_after_it_was_chosen_is_chosen_again(ups: Ups) -> None:
+    await (await ups.ready("--shards", "1")).end()
+    port = json.loads((ups.data / "tally-up.json").read_text())["ports"]["s1"]
+    up = await ups.start("--shards", "1")
+    await up.until("is there already")  # The ports are chosen, and the shard is about to start.
+    with socket.create_server(("127.0.0.1", port)):
+        await up.until("ready after")
+        assert (await record_and_read(up.url, 1)).startswith("unique_users,1\n")
+    assert (await up.end()).status == 0
+    assert json.loads((ups.data / "tally-up.json").read_text())["ports"]["s1"] != port

@@ -1,12 +1,15 @@
 """What ``tally up`` remembers in its data directory, so that the next run finds the same ports."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from tally.command.machine.programs import shards_in
+from tally.cluster.identity import IDENTITY_FILE
+from tally.command.machine.addresses import LOOPBACK
+from tally.command.machine.programs import ETCD, port_names, shards_in, usual_ports
 from tally.errors import DirectoryRefused
 from tally.files import is_draft, write_whole
 
@@ -59,7 +62,25 @@ class Remembered:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise DirectoryRefused(str(path.parent), f"can't read {path.name} in it: {exc}") from exc
+            raise DirectoryRefused(str(path.parent), f"can't read {path.name} in it: {exc}; {_way_out(path)}") from exc
+
+
+def _way_out(path: Path) -> str:
+    """Say how to go on with the data when the file that is to say what it is can't be read."""
+    data = path.parent
+    found = [one.parent.name for one in data.glob(f"s*/{IDENTITY_FILE}")]
+    numbers = [int(name[1:]) for name in found if name[1:].isdecimal()]
+    if not numbers:
+        return "no shard has data there, so nothing is lost with the directory: remove it, or choose another --data"
+    own_etcd = (data / ETCD).is_dir()
+    usual = usual_ports(max(numbers))
+    ports = {name: usual[name] for name in port_names(max(numbers), own_etcd=own_etcd)}
+    etcd = f"{LOOPBACK}:{usual[ETCD]}" if own_etcd else "HOST:PORT"
+    anew = Remembered(etcd=etcd, cluster="default", ports=ports)
+    return (
+        "the data itself is not touched by that. Write the file anew, with the name of the cluster if it had another: "
+        f"echo {shlex.quote(json.dumps(asdict(anew)))} > {shlex.quote(str(path))}"
+    )
 
 
 def choose_ports(

@@ -15,7 +15,7 @@ from tally.cluster.config import FIRST_SHARDS_MAX
 from tally.cluster.keys import check_name
 from tally.command.machine.addresses import LOOPBACK, fresh_ports, port_is_free
 from tally.command.machine.lock import locked
-from tally.command.machine.processes import Processes
+from tally.command.machine.processes import Processes, StartFailed
 from tally.command.machine.programs import ETCD, Machine, port_names, usual_ports
 from tally.command.machine.remembered import FILE_NAME, Remembered, check_directory, choose_ports
 from tally.command.machine.run import Run
@@ -25,6 +25,7 @@ from tally.listening import check_free
 from tally.tasks import awaited
 
 _SHARDS: Final = 3
+_PORT_CHOICES: Final = 3
 
 
 class _Directory(click.Path):
@@ -76,15 +77,23 @@ def up(
     new_config(slots, spread, hours_together, copies, shards or _SHARDS)  # Complains before anything is made.
     check_directory(data)
     with locked(data):
-        before = Remembered.load(data / FILE_NAME)
-        machine = plan(data, address, before, shards=shards, etcd=etcd, cluster=cluster)
-        where = named(machine.etcd, machine.cluster, access)
-        check_free("--http HOST:PORT (make run HTTP=HOST:PORT)", address)
-        config = new_config(slots, spread, hours_together, copies, len(machine.shards))
-        run = Run(
-            machine, where, config, before, Processes(child_environment(os.environ, {**access, "log_level": log_level}))
-        )
-        asyncio.run(_until_interrupted(run))
+        for left in reversed(range(_PORT_CHOICES)):
+            before = Remembered.load(data / FILE_NAME)
+            machine = plan(data, address, before, shards=shards, etcd=etcd, cluster=cluster)
+            where = named(machine.etcd, machine.cluster, access)
+            check_free("--http HOST:PORT (make run HTTP=HOST:PORT)", address)
+            config = new_config(slots, spread, hours_together, copies, len(machine.shards))
+            environment = child_environment(os.environ, {**access, "log_level": log_level})
+            try:
+                asyncio.run(_until_interrupted(Run(machine, where, config, before, Processes(environment))))
+            except StartFailed as exc:
+                # Ours have ended, so whoever has one of the ports came after they were chosen.
+                taken = [str(port) for port in machine.ports.values() if not port_is_free(port)]
+                if not taken or not left:
+                    raise
+                click.echo(f"{exc}\nport {', '.join(taken)} was taken meanwhile: choosing again", err=True)
+            else:
+                return
 
 
 def child_environment(environment: Mapping[str, str], settings: Mapping[str, object]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import re
 import signal
 import stat
+import subprocess
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 
 from tally.address import Address
+from tally.cluster.identity import IDENTITY_FILE
 from tally.command.machine.addresses import url_of
 from tally.command.machine.lock import locked
 from tally.command.machine.processes import Ended, how_it_ended, telling_line
 from tally.command.machine.programs import Machine, shard_names, stages, usual_ports
-from tally.command.machine.remembered import Remembered, check_directory, choose_ports
+from tally.command.machine.remembered import FILE_NAME, Remembered, check_directory, choose_ports
 from tally.command.machine.run import (
     ForeignMembers,
     check_members,
@@ -212,3 +214,23 @@ def test_data_that_a_process_started_by_hand_holds_says_what_to_do() -> None:
 def test_only_its_owner_looks_into_the_data(tmp_path: Path) -> None:
     with locked(tmp_path / "data"):
         assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", '{"etcd": 1}', "\0" * 100])
+def test_a_damaged_state_is_told_with_the_way_out_that_loses_no_data(tmp_path: Path, damaged: str) -> None:
+    file = tmp_path / FILE_NAME
+    file.write_text(damaged)
+    with pytest.raises(DirectoryRefused, match="no shard has data there"):
+        Remembered.load(file)
+    for name in ("s1", "s3"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / IDENTITY_FILE).touch()
+    (tmp_path / "etcd").mkdir()
+    with pytest.raises(DirectoryRefused) as refused:
+        Remembered.load(file)
+    command = str(refused.value).partition("another: ")[2]
+    subprocess.run(command, shell=True, check=True)
+    found = Remembered.load(file)
+    assert found is not None
+    assert (found.shards(), found.own_etcd, found.cluster) == (["s1", "s2", "s3"], True, "default")
+    assert plan(tmp_path, HTTP, found).shards == ["s1", "s2", "s3"]
