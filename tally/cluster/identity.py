@@ -80,4 +80,10 @@ class Identity:
             names = str(value["cluster"]), str(value["shard"]), str(value["directory"])
             return cls(*names, shape, bool(value.get("founded", False)), value["format"])
         except (KeyError, TypeError, ValueError, ConfigError) as exc:
-            raise DirectoryRefused(str(path), f"{IDENTITY_FILE} in it can't be read ({exc})") from exc
+            raise DirectoryRefused(
+                str(path),
+                f"{IDENTITY_FILE} in it can't be read ({exc}). While all slots serve without it (tally status), "
+                "others have its copies: put the directory aside and start with an empty one. If some do not, "
+                "write the file anew: it says what those of other shards say, with this shard's id, and the directory "
+                "that stands in etcd below members",
+            ) from exc

@@ -242,7 +242,7 @@ class ClusterReader:
             text = self._file.read_text()
             state = ClusterState.from_file(text, str(self._file), self._keys.cluster)
         except (OSError, ValueError, BadClusterData) as exc:
-            log.warning("state_file_unusable", file=str(self._file), reason=str(exc))
+            log.warning("state_file_unusable", file=str(self._file), reason=str(exc), advice="wait for etcd")
             return False
         log.warning("started_from_file", file=str(self._file), map_revision=state.map_revision)
         self._adopt(state)
