@@ -14,7 +14,7 @@ never the oldest for long, however many others are held back.
 from typing import Final, Generic, TypeVar
 
 MESSAGE_BYTES_MAX: Final = 2 * 2**20  # 1000 events with names and keys of full length take 0.4 MiB.
-READING_MAX: Final = 64
+READING_MAX: Final = 16
 CALLS_MAX: Final = 1024
 STREAMS_MAX: Final = 1024
 

@@ -58,6 +58,13 @@ def events_from_wire(wires: Sequence[analytics_pb2.Event]) -> list[Event]:
     return events
 
 
+def _events_or_refusal(request: analytics_pb2.RecordRequest) -> list[Event] | InvalidEvent:
+    try:
+        return events_from_wire(request.events)
+    except InvalidEvent as exc:
+        return InvalidEvent(exc.parameter, exc.detail)  # Another one: a traceback has the message in its frames.
+
+
 class AnalyticsService(analytics_pb2_grpc.AnalyticsServicer):
     """``tally.v1.Analytics``."""
 
@@ -66,11 +73,12 @@ class AnalyticsService(analytics_pb2_grpc.AnalyticsServicer):
 
     async def Record(self, request: analytics_pb2.RecordRequest, context: Context) -> analytics_pb2.RecordResponse:
         """Count events; see analytics.proto."""
+        # Neither the message nor an error that leads to it outlives this step: there may be many, and clients be slow.
+        events = _events_or_refusal(request)
+        del request
+        if isinstance(events, InvalidEvent):
+            await _abort(context, events)
         try:
-            try:
-                events = events_from_wire(request.events)
-            finally:
-                request.Clear()  # It may be large, and is held until the call ends.
             await self._client.record_all(events, context.time_remaining())
         except TallyError as exc:
             await _abort(context, exc)

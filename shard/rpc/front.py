@@ -6,6 +6,7 @@ message is read here, as bytes, when the call was taken.
 
 Invariants:
   * no call waits for ever for its message, and no number of them keeps others from being served (``admission.py``);
+  * a message is kept by the method that it is for, and by nothing else;
   * what is refused gets a status with a detail: RetryInfo if it may be sent again, BadRequest if it may not.
 """
 
@@ -60,9 +61,11 @@ class Front(grpc.aio.ServerInterceptor):
         if handler.unary_unary is not None:
 
             async def answer(requests: AsyncIterator[bytes], context: Context) -> Any:
-                message = await self._message(handler, requests, context, always=always, streams=False)
+                begun = handler.unary_unary(
+                    await self._message(handler, requests, context, always=always, streams=False), context
+                )  # Whose the message is from now on: nothing here keeps it.
                 async with self._serving(streams=False):
-                    return await handler.unary_unary(message, context)
+                    return await begun
 
             return grpc.stream_unary_rpc_method_handler(
                 answer,
@@ -115,7 +118,8 @@ class Front(grpc.aio.ServerInterceptor):
             return handler.request_deserializer(data)
         except DecodeError:
             fault = fault_in(data, handler.request_deserializer.__self__.DESCRIPTOR)
-            await refuse_argument(context, fault.field, fault.reason)
+        del data  # A client may take its time to hear of it.
+        return await refuse_argument(context, fault.field, fault.reason)
 
     async def _read(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
         now = asyncio.get_running_loop().time

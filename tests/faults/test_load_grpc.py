@@ -5,11 +5,10 @@ are in ``tests/integration/test_grpc_front.py``.
 """
 
 import asyncio
-import contextlib
 import resource
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -71,13 +70,13 @@ async def many_calls(address: str) -> None:
 
 async def idle_connections(address: str) -> None:
     """10,000 connections on which nothing is called."""
-    with _raw_clients(address, 10_000):
+    async with _raw_clients(address, 10_000):
         await asyncio.sleep(5.0)
 
 
 async def idle_streams(address: str) -> None:
     """10,000 calls whose messages never come."""
-    with _raw_clients(address, 100) as clients:
+    async with _raw_clients(address, 100) as clients:
         for turn in range(100):
             for client in clients:
                 client.begin(RECORD)
@@ -88,7 +87,7 @@ async def idle_streams(address: str) -> None:
 async def half_sent(address: str) -> None:
     """1000 calls with a large part of their message."""
     part = message(bytes(12_000), length=MESSAGE_BYTES_MAX)
-    with _raw_clients(address, 100) as clients:
+    async with _raw_clients(address, 100) as clients:
         for _ in range(10):
             for client in clients:
                 client.begin(RECORD, part)
@@ -98,7 +97,7 @@ async def half_sent(address: str) -> None:
 
 async def never_reading(address: str) -> None:
     """10,000 calls whose answers are not taken."""
-    with _raw_clients(address, 10, window=0) as clients:
+    async with _raw_clients(address, 10, window=0) as clients:
         for _ in range(1000):
             for client in clients:
                 client.begin(GET_HOUR, message(b"\x08\x01"), ends=True)
@@ -106,12 +105,16 @@ async def never_reading(address: str) -> None:
         await asyncio.sleep(5.0)
 
 
-@contextlib.contextmanager
-def _raw_clients(address: str, count: int, *, window: int | None = None) -> Iterator[list[RawClient]]:
+@asynccontextmanager
+async def _raw_clients(address: str, count: int, *, window: int | None = None) -> AsyncIterator[list[RawClient]]:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with ExitStack() as stack:
-        yield [stack.enter_context(RawClient(address, window=window)) for _ in range(count)]
+
+        def connect() -> list[RawClient]:
+            return [stack.enter_context(RawClient(address, window=window)) for _ in range(count)]
+
+        yield await asyncio.to_thread(connect)  # The honest client lives in this process, too.
 
 
 @asynccontextmanager
