@@ -44,7 +44,7 @@ from tally.cluster.members import ControllerSeat, Member, Wanted
 from tally.cluster.reader import ClusterReader
 from tally.cluster.registration import Registration
 from tally.cluster.state import ClusterState
-from tally.errors import DirectoryRefused, StoreCorrupt, StoreFailed
+from tally.errors import DirectoryRefused, StoreCorrupt, StoreFailed, TallyError
 from tally.monitor.process import monitored
 from tally.tasks import until_cancelled
 
@@ -54,6 +54,7 @@ STOP_S: Final = 1.0
 HAND_OVER_S: Final = 5.0
 HAND_OVER_AGAIN_S: Final = 0.1
 DISK_EVERY_S: Final = 2.0
+MAP_AGAIN_S: Final = 0.5
 LAST_WORDS: Final = "last-words"  # Beside the database.
 
 
@@ -145,6 +146,7 @@ class _Node:
         self._to_controller = ToController(shard, reader, self._controller, self._calls)
         self._asker = Asker(reader, self._to_controller.ask)
         self._peers = Peers(shard, reader, self._asker.ask)
+        self._goes_by_map = False
         self._engine = Engine(
             store,
             shard=shard,
@@ -188,7 +190,6 @@ class _Node:
         """Join the cluster, serve, hand over what others can have, leave."""
         self._peers.start(self._engine.calls)
         self._reader.on_change(self._take_map)
-        self._take_map(self._reader.state)
         await self._client.start()
         await self._peer_server.start()
         await self._public_server.start()
@@ -226,6 +227,7 @@ class _Node:
     async def _take_part(self) -> None:
         """Be a member, ask for changes of rows, and be a candidate for controller."""
         await self._registration.register()
+        await self._show_first_map()
         # "Registered", not "all slots serve": else an ordered start would wait for itself.
         for name in ("", analytics_pb2.DESCRIPTOR.services_by_name["Analytics"].full_name):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -282,8 +284,25 @@ class _Node:
         except (DirectoryRefused, TimeoutError) as exc:
             log.error("damage_not_noted", reason=str(exc))  # noqa: TRY400 - no traceback: it ends here.
 
+    async def _show_first_map(self) -> None:
+        """Let the copies go by the map from now on, as it is since this process is registered.
+
+        Not before: what the process before this one asked for might still be executed (rule 11), and the copies would
+        take the row that comes of it for a newer one than their first.
+        """
+        while True:
+            try:
+                state = await self._reader.refresh()
+            except TallyError as exc:
+                log.warning("map_not_read", reason=str(exc))
+                await asyncio.sleep(MAP_AGAIN_S)
+            else:
+                break
+        self._goes_by_map = True
+        self._take_map(state)
+
     def _take_map(self, state: ClusterState) -> None:
-        if state.map is not None:
+        if state.map is not None and self._goes_by_map:
             self._engine.take_map(state.map)
             active = [member for member in state.members.values() if member.wanted is Wanted.ACTIVE]
             wanted = state.config.copies_among(len(active))

@@ -99,6 +99,7 @@ class Steps:
             words.Refuse: self._act_refuse,
             words.Tell: self._act_tell,
             words.Ask: self._act_ask,
+            words.Ahead: self._act_ahead,
             words.RereadMap: self._act_reread_map,
         }
 
@@ -159,6 +160,7 @@ class Steps:
             elif kind is words.Renounce:
                 log.error("copy_renounced", slot=copy.slot, head=copy.replica.stored.head.name.opnum)
         copy.busy = False
+        copy.replica.flushed(self.now())
         self._do_later(copy, effects)
 
     def _do_later(self, copy: SlotCopy, effects: Effects) -> None:
@@ -225,8 +227,19 @@ class Steps:
     def _act_ask(self, copy: SlotCopy, act: words.Ask) -> None:
         if act.change in _ASKED:
             self._reached(_ASKED[act.change])
-        process, head = self._process(), getattr(act, "head", None)
-        self._outside.ask(Request(act.change, copy.slot, act.epoch, act.shard, act.incarnation, process, head))
+        asked = Request(act.change, copy.slot, act.epoch, act.shard, act.incarnation, self._process(), act.head)
+        self._outside.ask(asked)
+
+    @staticmethod
+    def _act_ahead(copy: SlotCopy, act: words.Ahead) -> None:
+        log.error(
+            "joiner_is_ahead",
+            slot=copy.slot,
+            joiner=act.shard,
+            its_opnum=act.head.opnum,
+            opnum=act.mine.opnum,
+            advice="this slot lost what the joiner has still; it gets no other copy, and keeps that for tally give-up",
+        )
 
     def _act_reread_map(self, _copy: SlotCopy, _act: words.RereadMap) -> None:
         self._outside.reread_map()

@@ -28,7 +28,9 @@ from enum import Enum
 from protos.tally.internal.v1 import node_pb2
 from shard.replica import follower
 from shard.replica.joiner import Joiner
-from shard.replica.term import ASK_AGAIN_S, Phase, Term
+from shard.replica.silence import Witness
+from shard.replica.term import Phase, Term
+from shard.replica.wishes import ASK_AGAIN_S
 from shard.replica.words import (
     Answer,
     Ask,
@@ -66,8 +68,9 @@ class Role(Enum):
 class Replica:
     """One copy. Every method takes an event and adds what is to be done to ``effects``.
 
-    The driver does the writes of one call, flushes them, and only then calls again (reads excepted): so whatever this
-    copy knows to have written is durable when the next event comes. It shows rows that were read after this process
+    The driver does the writes of one call, flushes them, calls ``flushed``, and only then calls again (reads excepted):
+    so whatever this copy knows to have written is durable when the next event comes. It calls ``tick`` only when no
+    event waits. It shows rows that were read after this process
     began, and takes no call but Heads for a copy that it found on its disk before it has shown one.
     """
 
@@ -82,6 +85,7 @@ class Replica:
         self._began_in: int | None = None if stored.complete else 0
         self._wished = False
         self._joiner = Joiner(calls, incarnations)
+        self._witness = Witness()
         self._ask_at = 0.0
 
     @property
@@ -106,6 +110,7 @@ class Replica:
         """Note that an empty copy was made here, and flushed."""
         assert not self.stored.complete
         self.stored = Stored(incarnation, complete=True)
+        self._witness.founded()
 
     def see_row(self, row: SlotRow, *, wished: bool, now: float, effects: Effects) -> None:
         """Take a row of the map, and whether this shard is wished to join."""
@@ -124,8 +129,8 @@ class Replica:
             self._joiner.gap(now)  # A new term does not know its joiners yet.
         if self._named_primary() and row.epoch > max(self.stored.epoch, self._began_in):
             self.stored = follower.raise_epoch(self.stored, row.epoch, effects)
-            self.term = Term(self._me, row, self._calls, now)
-        self.tick(now, effects)
+            self.term = Term(self._me, row, self._calls, self._witness, now)
+        self._go_on(now, effects)
 
     def submit(self, tokens: Sequence[Token], now: float, effects: Effects) -> None:
         """Take sub-batches, in order."""
@@ -133,7 +138,7 @@ class Replica:
             effects.now.append(Refuse(tuple(tokens), self._not_serving()))
         else:
             self.term.submit(tokens, effects)
-            self.tick(now, effects)
+            self._go_on(now, effects)
 
     def read(self, token: Token, now: float, effects: Effects) -> None:
         """Take a reader."""
@@ -141,7 +146,7 @@ class Replica:
             effects.now.append(Refuse((token,), self._not_serving()))
         else:
             self.term.read(token, effects)
-            self.tick(now, effects)
+            self.term.confirm(now, effects)
 
     @property
     def reads_at_once(self) -> bool:
@@ -164,12 +169,13 @@ class Replica:
                 effects.now.append(Reply(sender, call, Cloned(granted=False)))
             else:
                 self.term.clone(sender, call, message, effects)
-                self.tick(now, effects)
+                self._go_on(now, effects)
             return
         if self.row is not None and message.epoch < self.row.epoch:
             answer = Answer(Verdict.STALE, self.row.epoch, self.stored.incarnation, self.stored.head)
             effects.later.append(Reply(sender, call, answer))
             return
+        self._close_clone_call_below(message.epoch)
         epoch, joining = self.stored.epoch, self._joiner.calling
         match message:
             case Forward():
@@ -183,6 +189,11 @@ class Replica:
             self._end_term(effects)  # Of the older epoch (rule 2).
         effects.later.append(follower.reply(sender, call, self.stored, verdict))
 
+    def _close_clone_call_below(self, epoch: int) -> None:
+        """Close it if a higher epoch than it was opened in has come: perhaps this copy is a member by now (rule 9)."""
+        if epoch > max(self.stored.epoch, self.row.epoch if self.row is not None else 0):
+            self._joiner.stop()
+
     def _heard(self, verdict: Verdict, now: float) -> None:
         if verdict is Verdict.OK:
             self._joiner.heard(now)
@@ -192,16 +203,18 @@ class Replica:
     def answered(self, shard: str, call: int, answer: Answer | Cloned, now: float, effects: Effects) -> None:
         """Take the answer to a call of this copy."""
         if isinstance(answer, Cloned):
-            self.stored = self._joiner.answered(call, answer, self.stored, now, effects)
+            stored, self.stored = self.stored, self._joiner.answered(call, answer, self.stored, now, effects)
+            if self.stored is not stored:
+                self._witness.with_flush()
         elif self.term is not None:
             self.term.answered(shard, call, answer, now)
-        self.tick(now, effects)
+        self._go_on(now, effects)
 
     def restarted(self, shard: str, now: float, effects: Effects) -> None:
         """Note that another process than before answers for a shard."""
         if self.term is not None:
             self.term.prove(shard, now)
-            self.tick(now, effects)
+            self._go_on(now, effects)
 
     @property
     def restless(self) -> bool:
@@ -224,16 +237,27 @@ class Replica:
         self._joiner.failed(call, now)
         if self.term is not None:
             self.term.failed(shard, call, now, refused=refused)
-        self.tick(now, effects)
+        self._go_on(now, effects)
 
     def switch_to(self, shard: str, now: float, effects: Effects) -> None:
         """Hand the slot over to another member, if this copy serves."""
         if self.term is not None:
             self.term.switch_to(shard, now)
-            self.tick(now, effects)
+            self._go_on(now, effects)
 
     def tick(self, now: float, effects: Effects) -> None:
-        """Do what is due."""
+        """Look: do what is due. All that has arrived was heard, and nothing that was written is under way."""
+        if self.term is not None:
+            self.term.look(self.stored, now, effects)
+        self._go_on(now, effects)
+
+    def flushed(self, now: float) -> None:
+        """Note that what the last step wrote is durable; to be called before anything that follows from it is done."""
+        self._witness.flushed()
+        if self.term is not None:
+            self.term.flushed(now)
+
+    def _go_on(self, now: float, effects: Effects) -> None:
         if self.term is not None:
             self.stored = self.term.advance(self.stored, now, effects)
             if self.term.surpassed_by is not None:
@@ -244,8 +268,20 @@ class Replica:
             assert self.row is not None
             self._ask_at = now + ASK_AGAIN_S
             effects.now.append(Ask(Change.TERM, self.row.epoch, self._me, self.stored.incarnation))
-        elif self._wished and self.row is not None and self.row.primary != self._me and not self._is_member(self.row):
+        elif self._joins():
+            assert self.row is not None
             self._joiner.next_call(self.row.primary, self.stored, now, effects)
+
+    def _joins(self) -> bool:
+        """Tell whether this copy is to call; not while it knows of a newer row: perhaps that names it (rule 9)."""
+        row = self.row
+        return (
+            self._wished
+            and row is not None
+            and row.primary != self._me
+            and row.epoch >= self.stored.epoch
+            and not self._is_member(row)
+        )
 
     def _renounce(self, epoch: int, shard: str, incarnation: str, effects: Effects) -> None:
         """Be this member no more, and let who has everything be primary; else the controller sees what is missing."""

@@ -22,15 +22,17 @@ from typing import Final
 
 from protos.tally.internal.v1 import node_pb2
 from shard.replica.follower import apply
-from shard.replica.peer import Peer, Round
+from shard.replica.peer import Peer
+from shard.replica.rounds import WAIT_MAX_S, Rounds
+from shard.replica.silence import Looks, Witness
+from shard.replica.wishes import Wishes
 from shard.replica.words import (
+    Ahead,
     Answer,
-    Ask,
     Build,
     Clone,
     Cloned,
     Commit,
-    Confirm,
     Effects,
     Forward,
     Grant,
@@ -40,7 +42,6 @@ from shard.replica.words import (
     Reply,
     Send,
     Stored,
-    Tell,
     Token,
     Verdict,
 )
@@ -50,9 +51,8 @@ from tally.cluster.slot_map import SlotRow
 
 RESEND_S: Final = 0.2
 SILENT_S: Final = 2.0  # Without an acknowledgement for so long: its removal is asked for.
-REFUSED_S: Final = 0.5  # The same, when its machine refuses connections.
-ASK_AGAIN_S: Final = 0.5
-WAIT_MAX_S: Final = 3.0  # Behind an op, or for a round, that does not come to its end; a removal for silence is sooner.
+REFUSED_S: Final = 0.5  # The same, when its machine refuses connections: no silence, so it needs a witness;
+AWAY_S: Final = 6.0  # without one it may just be starting, and have what this copy lost.
 HOLD_S: Final = 1.0  # How long a planned switch may hold the queue.
 JOINER_MAX_S: Final = 6.0  # A joiner that acknowledges nothing for so long is forgotten.
 BEHIND_MAX: Final = 256  # A joiner that is so many ops behind is forgotten; it calls again.
@@ -72,27 +72,26 @@ class Phase(Enum):
 class Term:
     """One primary's work in one epoch."""
 
-    def __init__(self, me: str, row: SlotRow, calls: Iterator[int], now: float) -> None:
+    def __init__(self, me: str, row: SlotRow, calls: Iterator[int], witness: Witness, now: float) -> None:
         self.row: Final = row
         self.phase = Phase.COLLECTING
         self.deposed = False
         self.surpassed_by: tuple[str, str] | None = None  # The member, and incarnation, that has what I lost.
         self._me = me
         self._calls = calls
-        self._members = {shard: Peer(inc, now) for shard, inc in row.in_sync.items() if shard != me}
+        self._witness = witness
+        self._looks = Looks(now)
+        self._flushed = False  # The epoch is: nothing is asked of the controller before (rule 2).
+        self._members = {shard: Peer(inc, now, 0.0) for shard, inc in row.in_sync.items() if shard != me}
         self._joiners: dict[str, Peer] = {}
         self._asked: dict[str, Peer] = {}  # Joiners that are required since their add was asked for (rule 8).
         self._clones: dict[str, tuple[int, Clone]] = {}  # To be answered between two ops.
         self._queue: deque[Token] = deque()
         self._under_way: Op | None = None
         self._built_at = now
-        self._readers: list[Token] = []
-        self._round: Round | None = None
-        self._round_at = 0.0  # Not before: the last one failed.
-        self._unconfirmed_since: float | None = None  # So long some reader waits, and no round has come to its end.
-        self._changes: dict[str, tuple[Change, str]] = {}  # Shard -> what is asked of the controller.
-        self._silent: set[str] = set()  # Of these, those about whom it is asked only because they are silent.
-        self._ask_at = 0.0
+        self._ahead: set[tuple[str, OpName]] = set()  # Joiners of which an operator was told.
+        self.wishes: Final = Wishes(row.epoch)
+        self._rounds = Rounds(row.epoch, calls)
         self._switch: tuple[str, float] | None = None  # To whom, and until when the queue is held.
 
     @property
@@ -100,12 +99,11 @@ class Term:
         """It serves, and time alone changes nothing."""
         return self.phase is Phase.SERVING and not (
             self._queue
-            or self._readers
-            or self._round
+            or self._rounds
             or self._under_way
             or self._joiners
             or self._asked
-            or self._changes
+            or self.wishes
             or self._switch
             or self._clones
             or any(self._lacks(peer) for peer in self._members.values())
@@ -133,7 +131,7 @@ class Term:
     def read(self, token: Token, effects: Effects) -> None:
         """Take a reader; a confirm round that begins after it arrived must succeed first."""
         if self.phase is Phase.SERVING:
-            self._readers.append(token)
+            self._rounds.add(token)
         else:
             effects.now.append(Refuse((token,), node_pb2.OUTCOME_NOT_READY))
 
@@ -156,15 +154,15 @@ class Term:
             # An answer to a call of an earlier term may name an epoch that is over, too.
             self.deposed = self.deposed or answer.epoch > self.row.epoch
             return
-        if self._round is not None and call in self._round.calls:
+        if self._rounds.asks(call):
             self._confirmed(shard, call, answer)
             return
         peer = self._peer(shard)
         if peer is None or peer.call != call:
             return
-        sent, peer.call, peer.refused = peer.unanswered, 0, False
+        sent, peer.call, peer.refused, peer.since = peer.unanswered, 0, False, None
         if answer.verdict is Verdict.OK:
-            peer.since = peer.resend_at = now
+            peer.resend_at, peer.heard = now, self._looks.at(now)
             peer.acks += 1
             if peer.paced_until is None:
                 peer.paced_until = now + PACE_S
@@ -176,7 +174,7 @@ class Term:
             peer.pause_s = min(RESEND_S, 2 * peer.pause_s)
         else:
             # NO_COPY or DIVERGED of a copy that is required: it is none.
-            self._change(shard, peer)
+            self._has_none(shard, peer)
             peer.resend_at = now + RESEND_S
 
     def _acknowledged(self, shard: str, peer: Peer, answer: Answer, sent: OpName | None, now: float) -> None:
@@ -188,18 +186,17 @@ class Term:
             peer.heads = answer.head
         else:
             # Another copy than the row's: its head does not count.
-            self._change(shard, peer)
+            self._has_none(shard, peer)
             peer.resend_at = now + RESEND_S
 
     def _confirmed(self, shard: str, call: int, answer: Answer) -> None:
-        assert self._round is not None
         peer = self._peer(shard)
         assert peer is not None
         if answer.verdict is Verdict.OK:
-            peer.round_failed_at = None
-            del self._round.calls[call]
+            peer.round_since, peer.refused = None, False
+            self._rounds.confirmed(call)
         else:
-            self._change(shard, peer)  # The round stays open: only a new term settles it.
+            self._has_none(shard, peer)  # The round stays open: only a new term settles it.
 
     def prove(self, shard: str, now: float) -> None:
         """Ask a member again for what it acknowledged: another process answers for it now, perhaps from an older disk.
@@ -209,30 +206,50 @@ class Term:
         peer = self._members.get(shard)
         if peer is not None:
             peer.call = 0  # An answer that is still under way is of the process before.
-            peer.heads = peer.acked = None
-            peer.since = peer.resend_at = now
+            peer.heads = peer.acked = peer.since = None
+            peer.resend_at = now
 
     def failed(self, shard: str, call: int, now: float, *, refused: bool) -> None:
         """Accept that a call of this term has no answer."""
-        if self._round is not None and self._round.calls.pop(call, None) is not None:
-            # Begin it again, for the same readers and for those who came since.
-            self._readers = self._round.tokens + self._readers
-            self._round = None
-            self._round_at = now + RESEND_S
-            self._round_failed(shard, now, refused=refused)
+        if self._rounds.asks(call):
+            self._rounds.failed(now)
+            if (peer := self._peer(shard)) is not None:
+                peer.refused = refused
         peer = self._peer(shard)
         if peer is not None and peer.call == call:
             peer.call, peer.refused = 0, refused
             peer.resend_at = now + RESEND_S
 
-    def _round_failed(self, shard: str, now: float, *, refused: bool) -> None:
-        peer = self._peer(shard)
-        if peer is not None:
-            peer.refused = refused
-            if peer.round_failed_at is None:
-                peer.round_failed_at = now
+    def flushed(self, now: float) -> None:
+        """Note that what this copy wrote is durable; what was asked meanwhile left only now, or waits to be heard."""
+        self._flushed = True
+        for peer in (*self._members.values(), *self._joiners.values()):
+            peer.flushed(self._looks.at(now))
 
     # What is to be done.
+
+    def look(self, stored: Stored, now: float, effects: Effects) -> None:
+        """Judge who is silent, and ask for what follows from it; all that has arrived was heard."""
+        if not self._looks.look(now):
+            return
+        for shard, peer in self._required().items():
+            if self._is_silent(peer):
+                self.wishes.want_while_silent(shard, self._without(shard), peer.incarnation)
+            elif shard in self.wishes.silent:
+                # It is well again: the request may have waited for a way to the controller, and would reach it now.
+                self.wishes.drop(shard)
+                if shard in self._asked:
+                    self.wishes.want(shard, Change.ADD, peer.incarnation)
+        if self._flushed:
+            self.wishes.ask_about_silent(now, None if self._witness.there else stored.head.name, effects)
+        for shard, peer in list(self._joiners.items()):
+            if shard not in self._asked and self._looks.s - peer.heard > JOINER_MAX_S and self._lacks(peer):
+                del self._joiners[shard]
+
+    def _is_silent(self, peer: Peer) -> bool:
+        if not peer.refused:
+            return peer.waited(self._looks.s) > SILENT_S
+        return peer.waited(self._looks.s) > (REFUSED_S if self._witness.there else AWAY_S)
 
     def advance(self, stored: Stored, now: float, effects: Effects) -> Stored:
         """Do all that can be done now; to be called after every event, and now and then."""
@@ -248,7 +265,8 @@ class Term:
                 self.phase = Phase.SERVING
         if self.phase is Phase.SERVING:
             self._serve(stored, now, effects)
-        self._look_after(now, effects)
+        if self._flushed:
+            self.wishes.ask(now, effects)
         return stored
 
     def _collect(self, stored: Stored, now: float, effects: Effects) -> Stored:
@@ -256,6 +274,8 @@ class Term:
             if peer.heads is None:
                 self._call(shard, peer, Heads(self.row.epoch), now, effects)
         told = [(peer.heads, shard) for shard, peer in self._members.items() if peer.heads is not None]
+        for head, _ in told:
+            self._witness.answered(stored.head, head.name)
         head, shard = max(told, key=lambda entry: _order(entry[0].name), default=(stored.head, self._me))
         behind = _order(head.name) > _order(stored.head.name)
         if behind and (head.previous != stored.head.name or head.body is None):
@@ -267,6 +287,7 @@ class Term:
             return stored
         if behind:
             stored = apply(stored, head, effects)
+            self._witness.with_flush()
         for peer in self._members.values():
             peer.resend_at = now
         self.phase = Phase.CONFIRMING
@@ -283,31 +304,41 @@ class Term:
             effects.now.append(Refuse(tuple(self._queue), node_pb2.OUTCOME_NOT_READY))
             self._queue.clear()
         self._forward(stored, now, effects)
-        self._confirm_round(now, effects)
-        self._refuse_readers(now, effects)
+        self._confirm_readers(now, effects)
 
     def _between_ops(self, stored: Stored, now: float, effects: Effects) -> None:
-        for shard, (call, message) in self._clones.items():
-            self._joiners[shard] = peer = Peer(message.incarnation, now)
-            peer.behind.append(stored.head)
-            effects.now.append(Grant(shard, call, self.row.epoch, stored.head, message.head))
-        self._clones.clear()
+        self._answer_clones(stored, now, effects)
         for shard, peer in self._joiners.items():
             if peer.acked == stored.head.name and shard not in self._asked:
                 # Required from before the request is sent (rules 8 and 10).
                 self._asked[shard] = peer
-                self._changes[shard] = (Change.ADD, peer.incarnation)
-                self._ask_at = now
+                self.wishes.want_at_once(shard, Change.ADD, peer.incarnation, now)
         if self._switch is not None:
             shard, until = self._switch
             if now < until:
-                self._changes[shard] = (Change.PROMOTE, self._members[shard].incarnation)
+                self.wishes.want(shard, Change.PROMOTE, self._members[shard].incarnation)
                 return
-            self._changes.pop(shard, None)
+            self.wishes.drop(shard)
             self._switch = None
         if self._queue and not self._waits_for_joiner(now):
             effects.now.append(Build(tuple(self._queue), self.row.epoch, stored.head.name))
             self._queue.clear()
+
+    def _answer_clones(self, stored: Stored, now: float, effects: Effects) -> None:
+        mine = stored.head.name
+        for shard, (call, message) in self._clones.items():
+            its = message.head
+            if its is not None and its.opnum > mine.opnum + 1 and its.epoch >= self.row.gave_up:
+                # No copy is ahead by more than the op that was under way, unless this one lost something (rule 9).
+                effects.later.append(Reply(shard, call, Cloned(granted=False)))
+                if (shard, its) not in self._ahead:
+                    self._ahead.add((shard, its))
+                    effects.later.append(Ahead(shard, its, mine))
+                continue
+            self._joiners[shard] = peer = Peer(message.incarnation, now, self._looks.at(now))
+            peer.behind.append(stored.head)
+            effects.now.append(Grant(shard, call, self.row.epoch, stored.head, its))
+        self._clones.clear()
 
     def _waits_for_joiner(self, now: float) -> bool:
         """Tell whether the queue waits a little so that a joiner gets nearer."""
@@ -329,8 +360,6 @@ class Term:
         assert op.previous == stored.head.name
         self._under_way, self._built_at = op, now
         stored = apply(stored, op, effects)
-        for peer in self._required().values():
-            peer.since = now  # Nothing was expected of it before.
         for shard, peer in list(self._joiners.items()):
             peer.behind.append(op)
             peer.acks = 0
@@ -351,89 +380,38 @@ class Term:
             if peer.behind:
                 self._call(shard, peer, Forward(self.row.epoch, peer.incarnation, peer.behind[0]), now, effects)
 
-    def _confirm_round(self, now: float, effects: Effects) -> None:
-        if self._round is not None and not self._round.calls:
-            effects.later.append(Tell(tuple(self._round.tokens)))
-            self._round = self._unconfirmed_since = None
-        if self._round is None and self._readers and now >= self._round_at:
-            self._round = Round(self._readers)
-            self._readers = []
-            for shard, peer in self._required().items():
-                call = next(self._calls)
-                self._round.calls[call] = shard
-                effects.now.append(Send(shard, call, Confirm(self.row.epoch, peer.incarnation)))
-            if not self._round.calls:
-                effects.later.append(Tell(tuple(self._round.tokens)))
-                self._round = None
+    def confirm(self, now: float, effects: Effects) -> None:
+        """Begin a round of Confirm for those who wait, or answer them after one; all that a reader may set off.
 
-    def _refuse_readers(self, now: float, effects: Effects) -> None:
-        """Refuse all who wait for a round, if none has come to its end for too long; as with the queue."""
-        waiting = [*(self._round.tokens if self._round is not None else ()), *self._readers]
-        if not waiting:
-            self._unconfirmed_since = None
-        elif self._unconfirmed_since is None:
-            self._unconfirmed_since = now
-        elif now - self._unconfirmed_since > WAIT_MAX_S:
-            effects.now.append(Refuse(tuple(waiting), node_pb2.OUTCOME_NOT_READY))
-            self._readers = []
-            self._round = self._unconfirmed_since = None
+        Readers come while a flush is under way, and answers to be heard wait for its end.
+        """
+        if self.phase is Phase.SERVING and not self.deposed:
+            self._confirm_readers(now, effects)
+
+    def _confirm_readers(self, now: float, effects: Effects) -> None:
+        self._rounds.go_on(self._required(), now, self._looks.at(now), effects)
 
     def _call(self, shard: str, peer: Peer, message: Heads | Forward, now: float, effects: Effects) -> None:
         if peer.call or now < peer.resend_at:
             return
         peer.call, peer.unanswered = next(self._calls), message.op.name if isinstance(message, Forward) else None
+        peer.since = self._looks.at(now) if peer.since is None else peer.since
         # Rule 2: the epoch is flushed before anything is asked under it. An op may travel while it is flushed here.
         when = effects.later if isinstance(message, Heads) else effects.now
         when.append(Send(shard, peer.call, message))
-
-    def _look_after(self, now: float, effects: Effects) -> None:
-        """Ask for the removal of who is silent, forget joiners that are, and repeat what was asked for."""
-        for shard, peer in self._required().items():
-            if self._is_silent(peer, now):
-                self._change(shard, peer, silent=True)
-            elif shard in self._silent:
-                # It is well again: the request may have waited for a way to the controller, and would reach it now.
-                self._silent.discard(shard)
-                if shard in self._asked:
-                    self._changes[shard] = (Change.ADD, peer.incarnation)
-                elif self._changes.get(shard) == (Change.REMOVE, peer.incarnation):
-                    del self._changes[shard]
-        for shard, peer in list(self._joiners.items()):
-            if shard not in self._asked and now - peer.since > JOINER_MAX_S and self._lacks(peer):
-                del self._joiners[shard]
-        if self._changes and now >= self._ask_at:
-            self._ask_at = now + ASK_AGAIN_S
-            for shard, (change, incarnation) in self._changes.items():
-                effects.later.append(Ask(change, self.row.epoch, shard, incarnation))
-
-    def _is_silent(self, peer: Peer, now: float) -> bool:
-        waits = self._lacks(peer)
-        if peer.call == 0 and now >= peer.resend_at and not waits:
-            peer.since = now  # Nothing is expected of it.
-        reads_fail = peer.round_failed_at is not None and now - peer.round_failed_at > REFUSED_S
-        if reads_fail and (self._readers or self._round is not None):
-            return True  # Readers wait for it in vain; a call has taken its time already.
-        return waits and now - peer.since > (REFUSED_S if peer.refused else SILENT_S)
 
     def _lacks(self, peer: Peer) -> bool:
         if self.phase is Phase.COLLECTING:
             return peer.heads is None
         return peer.acked is None or (self._under_way is not None and peer.acked != self._under_way.name)
 
-    def _change(self, shard: str, peer: Peer, *, silent: bool = False) -> None:
-        """Ask for a row without this copy; for one that is only asked for, a new term is such a row (rule 8).
+    def _without(self, shard: str) -> Change:
+        """Return what makes a row without this copy; for one that is only asked for a new term does (rule 8)."""
+        return Change.REMOVE if shard in self._members else Change.TERM
 
-        Args:
-            shard: Whose copy it is.
-            peer: The copy.
-            silent: Only as long as it is; otherwise what it said is reason enough.
-        """
-        asked = Change.REMOVE if shard in self._members else Change.TERM, peer.incarnation
-        if not silent:
-            self._silent.discard(shard)
-        elif self._changes.get(shard) != asked:
-            self._silent.add(shard)
-        self._changes[shard] = asked
+    def _has_none(self, shard: str, peer: Peer) -> None:
+        """Ask for a row without this copy, which is none, by what its shard said."""
+        self.wishes.want(shard, self._without(shard), peer.incarnation)
 
     def _required(self) -> dict[str, Peer]:
         return {**self._members, **self._asked}
@@ -446,7 +424,7 @@ class Term:
 
     def end(self, effects: Effects) -> None:
         """End the term: what is in doubt is neither confirmed nor failed (rule 14)."""
-        tokens = [*self._queue, *self._readers, *(self._round.tokens if self._round else ())]
+        tokens = [*self._queue, *self._rounds.tokens]
         if tokens:
             effects.now.append(Refuse(tuple(tokens), node_pb2.OUTCOME_NOT_READY))
         for shard, (call, _) in self._clones.items():

@@ -208,12 +208,31 @@ class Tell(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """Ask the controller for a change of the row, executed only at this epoch."""
+    """Ask the controller for a change of the row, executed only at this epoch.
+
+    Attributes:
+        shard, incarnation: Whose copy it is about.
+        head: If set, the request is doubted (rule 5): this is what the asking copy has.
+    """
 
     change: Change
     epoch: int
     shard: str
     incarnation: str
+    head: OpName | None = None
+
+
+class Ahead(NamedTuple):
+    """Tell an operator that a joiner has more than can be: this slot lost something that the joiner has still.
+
+    Attributes:
+        shard, head: The joiner, and what it has.
+        mine: What this copy has.
+    """
+
+    shard: str
+    head: OpName
+    mine: OpName
 
 
 class RereadMap(NamedTuple):
@@ -221,7 +240,7 @@ class RereadMap(NamedTuple):
 
 
 Write = SetEpoch | Apply | Install | Rename | Renounce
-Act = Send | Reply | Grant | Build | Commit | Refuse | Tell | Ask | RereadMap
+Act = Send | Reply | Grant | Build | Commit | Refuse | Tell | Ask | Ahead | RereadMap
 
 
 class Effects:

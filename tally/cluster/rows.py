@@ -85,7 +85,7 @@ def give_up(row: SlotRow, shard: str, incarnation: str) -> SlotRow:
         incarnation: A fresh one, to begin with nothing; or that of an older complete copy on ``shard``, to lose only
             what came after it.
     """
-    return SlotRow(row.epoch + 1, shard, {shard: incarnation})
+    return SlotRow(row.epoch + 1, shard, {shard: incarnation}, gave_up=row.epoch + 1)
 
 
 class Change(Enum):

@@ -27,12 +27,14 @@ class SlotRow:
         in_sync: Shard -> incarnation of its copy: the copies that every acknowledged write is on.
         min_copies: With fewer copies in sync the slot takes no writes. Grows with the set up to the cluster's
             ``min_copies``, and stays when the set shrinks: so a set that still grows serves.
+        gave_up: The epoch that the slot's last give-up made; 0 if there was none. What is older was given up with it.
     """
 
     epoch: int
     primary: str
     in_sync: Mapping[str, str]
     min_copies: int = 1
+    gave_up: int = 0
 
     def __post_init__(self) -> None:
         assert self.epoch >= 1
@@ -66,6 +68,7 @@ class SlotMap:
                     "primary": row.primary,
                     "in_sync": dict(row.in_sync),
                     "min_copies": row.min_copies,
+                    **({"gave_up": row.gave_up} if row.gave_up else {}),
                     "joining": list(self.joining.get(slot, ())),
                 }
                 for slot, row in enumerate(self.rows)
@@ -89,6 +92,7 @@ class SlotMap:
                     str(row["primary"]),
                     {str(shard): str(incarnation) for shard, incarnation in row["in_sync"].items()},
                     int(row.get("min_copies", 1)),
+                    int(row.get("gave_up", 0)),
                 )
                 for row in found
             )

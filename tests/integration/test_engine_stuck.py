@@ -7,7 +7,7 @@ from typing import Final
 from protos.tally.internal.v1 import node_pb2
 from shard.engine.engine import QUEUE_EVENTS_MAX
 from shard.engine.hour_parts import PartOfHour, Question
-from shard.replica.term import WAIT_MAX_S
+from shard.replica.rounds import WAIT_MAX_S
 from shard.replica.words import Answer, Confirm, Forward, Heads, Message, Verdict
 from tally.client.counts import HourCounts
 from tally.cluster.slot_map import SlotMap, SlotRow

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from shard.replica.replica import Replica, Role
 from shard.replica.words import (
@@ -26,6 +26,7 @@ from tally.cluster.rows import Change
 from tally.cluster.slot_map import SlotRow
 
 A = TypeVar("A")
+LOOK_S: Final = 0.25
 _calls = count(1)
 
 
@@ -54,6 +55,7 @@ class ByHand:
         self.acts: list[Act] = []
         self.writes: list[Write] = []
         self._later: list[Act] = []
+        self._unflushed = False
         self._names = (f"{name.lower()}{number}" for number in count(2))
         self.replica = self._start()
         self.replica._began_in = 0  # It runs since long ago.
@@ -64,7 +66,7 @@ class ByHand:
     def crash(self, found: Stored | None = None) -> None:
         """Restart with what was flushed, or with what is on the disk now; nothing else that was asked for happens."""
         self.durable = found or self.durable
-        self.acts, self._later, self.writes = [], [], []
+        self.acts, self._later, self.writes, self._unflushed = [], [], [], False
         self.replica = self._start()
 
     def do(self, step: Callable[..., None], *args: Any, flush: bool = True, **named: Any) -> None:
@@ -78,6 +80,7 @@ class ByHand:
                 self.replica.built(built, self.now, effects)
             self.acts.append(act)
         self.writes.extend(effects.writes)
+        self._unflushed = self._unflushed or bool(effects.writes)
         self._later.extend(effects.later)
         if flush:
             self.flush()
@@ -85,6 +88,9 @@ class ByHand:
     def flush(self) -> None:
         """End the flush of all that was written."""
         self.durable = self.replica.stored
+        if self._unflushed:
+            self._unflushed = False
+            self.replica.flushed(self.now)
         self.acts.extend(self._later)
         self._later = []
 
@@ -103,7 +109,11 @@ class ByHand:
         self.do(self.replica.submit, (token,))
 
     def tick(self, seconds: float = 0.3) -> None:
-        """Let time pass."""
+        """Let time pass, and look often enough that all of it counts."""
+        while seconds > LOOK_S:
+            self.now += LOOK_S
+            seconds -= LOOK_S
+            self.do(self.replica.tick)
         self.now += seconds
         self.do(self.replica.tick)
 

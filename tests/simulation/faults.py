@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tests.simulation.cluster import Cluster
 
 FIRST_S: Final = 0.8
+FSYNC_S: Final = (0.3, 4.0)  # How long each flush of a slow disk takes.
 
 
 class Faults:
@@ -35,6 +36,7 @@ class Faults:
             (self._cut_from_etcd, 2),
             (self._bad_network, 4),
             (self._fill_disk, 1),
+            (self._slow_disk, 6),
             (self._wipe, 2),
             (self._set_back, 3),
             (self._restart_gateway, 4),
@@ -61,6 +63,7 @@ class Faults:
         cluster.etcd.slow_s = 0.0
         for machine in cluster.machines.values():
             machine.disk_full = False
+            machine.fsync_s = 0.0
             machine.kill_at_flush = None
             if machine.process is not None and machine.process.paused:
                 machine.process.resume()
@@ -203,6 +206,19 @@ class Faults:
         machine.disk_full = True
         self._later(0.3, 2.5, setattr, machine, "disk_full", False)
 
+    def _slow_disk(self) -> None:
+        """Let each flush of one or two machines take long, now or from their next start on."""
+        self._slow_down(self._machine())
+        if self._world.chance() < 0.3:
+            self._slow_down(self._machine())
+
+    def _slow_down(self, machine: Machine) -> None:
+        machine.fsync_s = self._random.uniform(*FSYNC_S)
+        self._world.trace(f"{machine.name}: a flush takes {machine.fsync_s:.1f} s")
+        if self._world.chance() < 0.3:
+            self._kill_machine(machine)
+        self._later(0.5, 8.0, setattr, machine, "fsync_s", 0.0)
+
     def _wipe(self) -> None:
         """Restart a machine with an empty directory, if that is one fault only and not the end of the data."""
         machine = self._machine()
@@ -220,6 +236,16 @@ class Faults:
         machine = self._machine()
         if self._disk_set_back(machine):
             self._later(0.05, 1.5, machine.start)
+            if self._world.chance() < 0.5:
+                self._slow_disk_beside(machine)
+
+    def _slow_disk_beside(self, machine: Machine) -> None:
+        """Let the disk that came back older be slow, or that of another machine, which perhaps restarts too."""
+        if self._world.chance() < 0.7:
+            machine.fsync_s = self._random.uniform(*FSYNC_S)
+            self._later(0.5, 8.0, setattr, machine, "fsync_s", 0.0)
+        if self._world.chance() < 0.5:
+            self._slow_down(self._machine())
 
     def set_back_idle(self) -> None:
         """Do that when all is well and nobody writes: nothing but the restart itself tells of it."""

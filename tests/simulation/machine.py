@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final
 from shard.replica.words import Message
 from tally.client.hour_read import Ask
 from tally.client.outbox import Question, SubBatch
+from tally.cluster.rows import Request
 from tally.cluster.slot_map import SlotMap
 from tests.simulation.disk import Disk
 from tests.simulation.ledger import Posted
-from tests.simulation.planner import Request
 from tests.simulation.process import Process
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Machine:
         self.disk = Disk(cluster.world, cluster.slots, kept)
         self.founding: dict[int, str] = {}  # Slot -> incarnation of a copy that its first process begins.
         self.disk_full = False
+        self.fsync_s = 0.0  # How long each flush takes besides; 0.0: the disk is well.
         self.process: Process | None = None
         self.kill_at_flush: Callable[[], None] | None = None  # What is to happen between a write and its flush.
         self._rate = rate

@@ -2,19 +2,23 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from protos.tally.internal.v1 import node_pb2
 from shard.replica.replica import Replica, Role
 from shard.replica.term import Phase
 from shard.replica.words import (
+    Ahead,
     Answer,
     Ask,
     Build,
+    Clone,
     Cloned,
     Commit,
     Effects,
     Grant,
+    Heads,
     Install,
     Message,
     Refuse,
@@ -29,7 +33,7 @@ from shard.replica.words import (
 from tally.client import hour_read
 from tally.client.counts import HourCounts
 from tally.client.outbox import Question, SubBatch
-from tally.cluster.rows import Change
+from tally.cluster.rows import Change, Request
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tests.simulation.content import CONTENT_DIFFERS, OUT_OF_ORDER, build
 from tests.simulation.controller import Controller
@@ -37,7 +41,7 @@ from tests.simulation.etcd import Seen
 from tests.simulation.held import Batch, Bucket, Copy, Moment, Read
 from tests.simulation.ledger import Posted
 from tests.simulation.network import CALL_S
-from tests.simulation.planner import Health, Request, SlotHealth
+from tests.simulation.planner import Health, SlotHealth
 from tests.simulation.world import Broken
 
 if TYPE_CHECKING:
@@ -62,13 +66,15 @@ class Process:
         self._now = machine.now
         self.name: Final = machine.name
         self.copies = [Copy(slot, self._replica(slot), disk) for slot, disk in enumerate(machine.disk.copies)]
-        self._others: dict[str, int] = {}  # Shard -> the process that was alive last.
+        self._others: dict[str, str] = {}  # Shard -> the process that was alive last.
         self._dead = False
         self.paused = False
-        self._inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._calls: dict[int, tuple[float, Copy, str]] = {}  # Open calls: until when, of whom, to whom.
         self._unflushed: deque[tuple[Copy, Effects]] = deque()
-        self._flushed_at = 0.0
+        self._flush_begins = self._flush_ends = -1.0  # Of the last flush that began, or is to follow that.
+        self._bits = str(next(cluster.leases))  # What it stands for in its alive key.
+        self._registered = False
         self._lease = 0
         self._polling = False
         self._map_revision = 0
@@ -83,6 +89,7 @@ class Process:
             Refuse: self._act_refuse,
             Tell: self._act_tell,
             Ask: self._act_ask,
+            Ahead: self._act_ahead,
             RereadMap: self._act_reread_map,
         }
 
@@ -106,9 +113,8 @@ class Process:
         return self._map_revision > 0
 
     def begin(self) -> None:
-        """Start the timers."""
+        """Start the timers. The first map is read when all know that requests of the process before are over."""
         self._register()
-        self.poll()
         self._world.after(self._world.chance() * TICK_S, self.enter, self._tick)
         self._world.after(self._world.chance() * POLL_S, self.enter, self._poll_timer)
 
@@ -126,8 +132,8 @@ class Process:
     def resume(self) -> None:
         """Go on; all that waited happens now."""
         self.paused = False
-        inbox, self._inbox = self._inbox, []
-        for act, args in inbox:
+        while self._inbox and not self.paused:
+            act, args = self._inbox.popleft()
             self.enter(act, *args)
 
     def die(self) -> None:
@@ -151,7 +157,7 @@ class Process:
             del calls[call]
             self._step(copy, _given_up, copy.replica, shard, call)
         for copy in self.copies:
-            if not copy.busy:
+            if not (copy.busy or self._inbox):  # All that has arrived was heard.
                 self._step(copy, copy.replica.tick)
 
     # etcd.
@@ -159,7 +165,15 @@ class Process:
     def _register(self) -> None:
         self._lease = next(self._cluster.leases)
         etcd = self._cluster.etcd
-        etcd.request(self.name, etcd.register, (self.name, self._lease), _ignore)
+        etcd.request(self.name, etcd.register, (self.name, self._lease, self._bits), self._register_answer)
+
+    def _register_answer(self, done: bool | None) -> None:
+        self.enter(self._is_registered, done)
+
+    def _is_registered(self, done: bool | None) -> None:
+        if done and not self._registered:
+            self._registered = True
+            self.poll()
 
     def _poll_timer(self) -> None:
         self._world.after(self._machine.real_s(POLL_S), self.enter, self._poll_timer)
@@ -167,7 +181,9 @@ class Process:
 
     def poll(self) -> None:
         """Renew the lease, stand for controller and read the map."""
-        if not self._polling:
+        if not self._registered:
+            self._register()
+        elif not self._polling:
             self._polling = True
             etcd = self._cluster.etcd
             etcd.request(self.name, etcd.poll, (self.name, self._lease), self._poll_answer)
@@ -220,6 +236,7 @@ class Process:
                 copy.replica.stored.incarnation if copy.replica.stored.complete else "",
                 copy.replica.row.epoch if copy.replica.row is not None else 0,
                 copy.replica.role is Role.SERVING,
+                copy.replica.stored.head.name,
             )
             for copy in self.copies
         )
@@ -235,7 +252,16 @@ class Process:
     def called(self, caller: str, slot: int, call: int, message: Message) -> None:
         """Take another shard's call."""
         copy = self.copies[slot]
-        self._step(copy, copy.replica.receive, caller, call, message)
+        self._step(copy, partial(self._receive, copy), caller, call, message)
+
+    def _receive(  # noqa: PLR0917 - a step.
+        self, copy: Copy, caller: str, call: int, message: Message, now: float, effects: Effects
+    ) -> None:
+        known = copy.replica.row.epoch if copy.replica.row is not None else 0
+        new = isinstance(message, Heads) and message.epoch > max(known, copy.replica.stored.epoch)
+        copy.replica.receive(caller, call, message, now, effects)
+        if new and copy.replica.stored.complete and _verdicts(effects) == {Verdict.NO_COPY}:
+            raise Broken(f"rule 9: slot {copy.slot}: {self.name} hides its copy from a newer term")
 
     def answered(self, shard: str, slot: int, call: int, answer: Answer | Cloned) -> None:
         """Take an answer, perhaps long after the call was given up."""
@@ -305,21 +331,28 @@ class Process:
                 acts[type(act)](copy, act, effects)
             return
         copy.busy = True
-        luck = self._world.chance()
-        self._flushed_at = max(self._flushed_at, self._world.now + 0.0005 + 0.03 * luck**4)
         self._unflushed.append((copy, effects))
-        self._world.at(self._flushed_at, self.enter, self._flushed, copy, effects)
+        self._world.at(self._flush(), self.enter, self._flushed, copy, effects)
         if self._machine.kill_at_flush is not None:
             self._world.after(0.0, self._machine.kill_at_flush)
             self._machine.kill_at_flush = None
         if copy.under_way is not None and self._cluster.moments:
             self._moment(Moment.BUILT, copy.slot, self.name)
 
+    def _flush(self) -> float:
+        """Return when what was written now is durable: all that comes while a flush runs goes with the next one."""
+        now = self._world.now
+        if now > self._flush_begins:
+            self._flush_begins = max(now, self._flush_ends)
+            self._flush_ends = self._flush_begins + 0.0005 + 0.03 * self._world.chance() ** 4 + self._machine.fsync_s
+        return self._flush_ends
+
     def _flushed(self, copy: Copy, effects: Effects) -> None:
         first = self._unflushed.popleft()
         assert first[1] is effects
         self._machine.disk.write(copy.slot, effects.writes)
         copy.busy = False
+        copy.replica.flushed(self._now())
         if isinstance(effects.writes[0], Install | Rename):
             row = self._cluster.etcd.map.rows[copy.slot]
             self._cluster.check_members(copy.slot, row)
@@ -354,6 +387,9 @@ class Process:
     # Actions.
 
     def _act_send(self, copy: Copy, act: Send, _: Effects) -> None:
+        row = copy.replica.row
+        if isinstance(act.message, Clone) and (row is None or copy.replica.stored.epoch > row.epoch):
+            raise Broken(f"rule 9: slot {copy.slot}: {self.name} calls for a clone by an old row")
         self._calls[act.call] = (self._world.now + self._machine.real_s(CALL_S), copy, act.to)
         self._cluster.callers[act.call] = self
         machine = self._cluster.machines[act.to]
@@ -435,17 +471,39 @@ class Process:
             self._send(self.name, gateway.name, gateway.read_answered, read.ask, read.sums, read.refused)
 
     def _act_ask(self, copy: Copy, act: Ask, _: Effects) -> None:
+        self._check_blame(copy, act)
         if self._controller_name:
-            request = Request(copy.slot, act.change, act.epoch, act.shard, act.incarnation)
+            request = Request(act.change, copy.slot, act.epoch, act.shard, act.incarnation, self._bits, act.head)
             if act.change is Change.REMOVE:
-                self._cluster.set_backs.removals.add((copy.slot, act.epoch, act.shard))
+                if act.head is None:
+                    self._cluster.set_backs.removals.add((copy.slot, act.epoch, act.shard))
+                else:
+                    self._world.totals["doubted requests"] += 1
             machine = self._cluster.machines[self._controller_name]
             self._cluster.etcd.slowly(self._send, self.name, self._controller_name, machine.request, request)
             if act.change in {Change.ADD, Change.PROMOTE}:
                 self._moment(Moment.ASKED, copy.slot, act.shard)
 
+    def _check_blame(self, copy: Copy, act: Ask) -> None:
+        """Check that nobody counts as silent while an answer of his waits, and that the term's epoch is flushed."""
+        if act.change is Change.REMOVE:
+            unheard = {args[0] for step, args in copy.waiting if step == copy.replica.answered}
+            unheard |= {args[0] for step, args in self._inbox if step == self.answered and args[1] == copy.slot}
+            if act.shard in unheard and copy.term is not None and act.shard in copy.term.wishes.silent:
+                raise Broken(f"rule 5: slot {copy.slot}: {self.name} blames {act.shard}, whose answer waits")
+            if copy.disk.stored.epoch < act.epoch:
+                raise Broken(f"rule 2: slot {copy.slot}: {self.name} asks under epoch {act.epoch}, not flushed")
+
+    def _act_ahead(self, copy: Copy, act: Ahead, _: Effects) -> None:
+        raise Broken(f"slot {copy.slot}: {self.name} has {act.mine}, and {act.shard}, which joins, has {act.head}")
+
     def _act_reread_map(self, _copy: Copy, _act: RereadMap, _: Effects) -> None:
         self.poll()
+
+
+def _verdicts(effects: Effects) -> set[Verdict]:
+    answers = [act.answer for act in effects.later if isinstance(act, Reply)]
+    return {answer.verdict for answer in answers if isinstance(answer, Answer)}
 
 
 def _given_up(replica: Replica, shard: str, call: int, now: float, effects: Effects) -> None:
@@ -458,7 +516,3 @@ def _refused(replica: Replica, shard: str, call: int, now: float, effects: Effec
 
 def _see_row(replica: Replica, row: SlotRow, wished: bool, now: float, effects: Effects) -> None:
     replica.see_row(row, wished=wished, now=now, effects=effects)
-
-
-def _ignore(_: object) -> None:
-    """Take an answer that changes nothing."""

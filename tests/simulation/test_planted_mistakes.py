@@ -1,16 +1,19 @@
 """The simulator finds mistakes that are planted into the core, the gateway or the controller, in ordinary seeds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shard.replica.rounds import Rounds
+from shard.replica.silence import Witness
 from shard.replica.term import Phase, Term
+from shard.replica.wishes import Wishes
 from shard.replica.words import Effects, Stored, Tell
 from tally.client.coalescer import Coalescer
 from tally.cluster.op_name import OpName
-from tally.cluster.rows import Change
+from tally.cluster.rows import Change, Request
 from tally.cluster.slot_map import SlotRow
 from tests.simulation import controller, gateway, planner
 from tests.simulation.content import Building, Content
@@ -85,13 +88,20 @@ def no_check_of_keys(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_backup_dropped_before_its_removal_is_confirmed(patch: pytest.MonkeyPatch) -> None:
-    def change(term: Term, shard: str, peer: object) -> None:
-        right(term, shard, peer)  # type: ignore[arg-type]
-        if term._changes[shard][0] is Change.REMOVE:
-            del term._members[shard]
+    def wants(wishes: Wishes, shard: str, *wanted: Any) -> None:
+        if wanted[0] is Change.REMOVE:
+            del terms[wishes]._members[shard]
+        else:
+            right(wishes, shard, *wanted)
 
-    right = Term._change
-    patch.setattr(Term, "_change", change)
+    def begin(term: Term, *args: Any) -> None:
+        right_begin(term, *args)
+        terms[term.wishes] = term
+
+    terms: dict[Wishes, Term] = {}
+    right, right_begin = Wishes.want_while_silent, Term.__init__
+    patch.setattr(Wishes, "want_while_silent", wants)
+    patch.setattr(Term, "__init__", begin)
 
 
 def the_member_that_is_ahead_is_removed(patch: pytest.MonkeyPatch) -> None:
@@ -100,7 +110,7 @@ def the_member_that_is_ahead_is_removed(patch: pytest.MonkeyPatch) -> None:
         if term.surpassed_by is not None:
             shard, _ = term.surpassed_by
             term.surpassed_by = None
-            term._change(shard, term._members[shard])
+            term._has_none(shard, term._members[shard])
         return stored
 
     right = Term._collect
@@ -114,13 +124,29 @@ def no_forward_of_the_head_to_a_process_that_came_back(patch: pytest.MonkeyPatch
     patch.setattr(Term, "prove", prove)
 
 
-def no_confirm_round(patch: pytest.MonkeyPatch) -> None:
-    def tell_at_once(term: Term, effects: Effects) -> None:
-        if term._readers:
-            effects.later.append(Tell(tuple(term._readers)))
-            term._readers = []
+def no_request_is_doubted(patch: pytest.MonkeyPatch) -> None:
+    def begin(witness: Witness) -> None:
+        right(witness)
+        witness.there = True
 
-    patch.setattr(Term, "_confirm_round", tell_at_once)
+    right = Witness.__init__
+    patch.setattr(Witness, "__init__", begin)
+
+
+def a_doubted_request_executed_without_a_look(patch: pytest.MonkeyPatch) -> None:
+    def believed(_view: View, _request: Request) -> Change:
+        return Change.REMOVE
+
+    patch.setattr(planner, "judged", believed)
+
+
+def no_confirm_round(patch: pytest.MonkeyPatch) -> None:
+    def tell_at_once(rounds: Rounds, _required: object, _now: float, _looked: float, effects: Effects) -> None:
+        if rounds._readers:
+            effects.later.append(Tell(tuple(rounds._readers)))
+            rounds._readers = []
+
+    patch.setattr(Rounds, "go_on", tell_at_once)
 
 
 def a_reader_that_joins_a_read_that_was_sent(patch: pytest.MonkeyPatch) -> None:
@@ -131,7 +157,7 @@ def a_reader_that_joins_a_read_that_was_sent(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_transaction_of_the_controller_without_its_guard(patch: pytest.MonkeyPatch) -> None:
-    def no_guards(_revision: int, _seen: Seen) -> Guards:
+    def no_guards(_revision: int, _seen: Seen, _requests: Sequence[Request]) -> Guards:
         return Guards(None, None)
 
     patch.setattr(controller, "guards_of", no_guards)
@@ -150,6 +176,8 @@ def a_transaction_of_the_controller_without_its_guard(patch: pytest.MonkeyPatch)
         a_backup_dropped_before_its_removal_is_confirmed,
         the_member_that_is_ahead_is_removed,
         no_forward_of_the_head_to_a_process_that_came_back,
+        no_request_is_doubted,
+        a_doubted_request_executed_without_a_look,
         no_confirm_round,
         a_reader_that_joins_a_read_that_was_sent,
         a_transaction_of_the_controller_without_its_guard,

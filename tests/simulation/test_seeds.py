@@ -27,6 +27,8 @@ MUST_HAPPEN = (
     "new terms",
     "wiped disks",
     "disks set back",
+    "faults: slow disk",
+    "doubted requests",
     "renounced copies",
 )
 

@@ -267,7 +267,7 @@ class Controller:
         if plan.notes.keys() != term.notes.keys():
             log.info("controller_planned", shard=self._seat.shard, **plan.notes)
         term.notes = plan.notes
-        if plan.map is not None and not await self._write_map(plan.map, state, **plan.notes):
+        if plan.map is not None and not await self._write_map(plan.map, state, (), **plan.notes):
             return
         slot_map = plan.map or state.map
         if slot_map is not None:
@@ -313,21 +313,43 @@ class Controller:
                 if not self.elected:
                     raise NotController(self._seat.shard)
                 outcome = outcome_of(state, requests, looks, self._term.believed)
-                if outcome.map is None or await self._write_map(outcome.map, state, **_notes(outcome)):
+                guards = self._guards_of(state, requests)
+                if outcome.map is None or await self._write_map(outcome.map, state, guards, **_notes(outcome)):
                     return outcome
             except EtcdUnavailable as exc:
                 failure = exc
                 await asyncio.sleep(_RETRY_S)
         raise failure
 
-    async def _write_map(self, wanted: SlotMap, state: ClusterState, **notes: int) -> bool:
-        """Write a map that was made from ``state``; return False if somebody else has written, or taken the seat."""
+    def _guards_of(self, state: ClusterState, requests: Sequence[Request]) -> list[ValueIs]:
+        """Return what is true of those who ask: until the map is written no other process may register (rule 11)."""
+        slot_map = state.map
+        asking = {
+            slot_map.rows[request.slot].primary: request.process
+            for request in requests
+            if slot_map is not None and 0 <= request.slot < len(slot_map.rows)
+        }
+        return [
+            ValueIs(self._keys.alive_of(shard), process)
+            for shard, process in sorted(asking.items())
+            if state.alive.get(shard) == process
+        ]
+
+    async def _write_map(
+        self, wanted: SlotMap, state: ClusterState, guards: Sequence[ValueIs] = (), **notes: int
+    ) -> bool:
+        """Write a map that was made from ``state``, if ``guards`` are so too.
+
+        Returns:
+            False if they are not, or somebody else has written, or taken the seat.
+        """
         assert self._term.seat_revision != 0  # As a guard, 0 would mean that nobody has the seat.
         written = await self._etcd.commit(
             [
                 CreateRevision(self._keys.controller, self._term.seat_revision),
                 ValueIs(self._keys.controller, self._seat.to_json()),
                 ModRevision(self._keys.map, state.map_revision),
+                *guards,
             ],
             [Put(self._keys.map, wanted.to_json())],
         )

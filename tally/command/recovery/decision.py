@@ -103,7 +103,8 @@ def recovered(
         if primary not in in_sync:
             primary = min(in_sync, key=lambda shard: (primaries[shard], shard))
         primaries[primary] += 1
-        rows[slot] = SlotRow(fence + 1, primary, in_sync, min(floor, len(in_sync)))
+        gave_up = fence + 1 if len(tops) > 1 else 0
+        rows[slot] = SlotRow(fence + 1, primary, in_sync, min(floor, len(in_sync)), gave_up)
         behind[slot] = tuple(sorted(copies.keys() - in_sync.keys()))
     lost = tuple(slot for slot in range(len(fences)) if not heads.get(slot))
     return Recovered(rows, {slot: shards for slot, shards in behind.items() if shards}, tuple(unlike), lost)

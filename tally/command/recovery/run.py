@@ -192,7 +192,8 @@ class Recovery:
         for slot, shard in heirs(found, answers, seen.state, found.lost).items():
             incarnation = token_hex(_INCARNATION_BYTES)
             await found_copy(seen.state, shard, slot, incarnation)
-            begun[slot] = SlotRow(fences[slot] + 1, shard, {shard: incarnation})
+            epoch = fences[slot] + 1
+            begun[slot] = SlotRow(epoch, shard, {shard: incarnation}, gave_up=epoch)
         if len(begun) < len(found.lost):
             raise Refused("no active shard answers, so nobody can begin the slots without a copy; start one first")
         return begun

@@ -184,7 +184,7 @@ def test_rows_that_are_given_up_have_one_copy_in_a_new_epoch() -> None:
     assert isinstance(put, Put)
     after = SlotMap.from_json(put.value, put.key, 8)
     assert HALF.map is not None
-    assert after.rows[1:3] == (SlotRow(6, "s3", {"s3": "ee"}), SlotRow(6, "s4", {"s4": "dd"}))
+    assert after.rows[1:3] == (SlotRow(6, "s3", {"s3": "ee"}, gave_up=6), SlotRow(6, "s4", {"s4": "dd"}, gave_up=6))
     assert (after.rows[0], *after.rows[3:]) == (HALF.map.rows[0], *HALF.map.rows[3:])
     assert set(decided.guards) == {KEYS.map, *(KEYS.alive_of(shard) for shard in ("s0", "s1", "s3", "s4"))}
 

@@ -34,7 +34,7 @@ MAP = SlotMap((ROW, SlotRow(9, "s1", {"s1": "b1"})), {0: ("s2", "s3")})
         (promote(ROW, "s1"), SlotRow(6, "s1", {"s0": "a0", "s1": "a1"}, 2)),
         (new_term(ROW), SlotRow(6, "s0", {"s0": "a0", "s1": "a1"}, 2)),
         (with_min_copies(ROW, 1), SlotRow(6, "s0", {"s0": "a0", "s1": "a1"}, 1)),
-        (give_up(ROW, "s7", "c7"), SlotRow(6, "s7", {"s7": "c7"}, 1)),
+        (give_up(ROW, "s7", "c7"), SlotRow(6, "s7", {"s7": "c7"}, 1, gave_up=6)),
     ],
     ids=["add", "remove", "promote", "new_term", "with_min_copies", "give_up"],
 )
