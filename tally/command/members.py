@@ -34,7 +34,8 @@ class MemberReport:
 
     Attributes:
         id: Its name.
-        address: ``host:port`` of its gRPC server; None if it is no member, but the map names it.
+        address: ``host:port`` of its public service; None if it is no member, but the map names it.
+        peer_address: ``host:port`` of its internal service; likewise.
         wanted: ``active``, ``draining``, or ``none`` if it is no member.
         alive: Whether a process holds its lease.
         slots: Of how many slots it is primary.
@@ -45,6 +46,7 @@ class MemberReport:
 
     id: str
     address: str | None
+    peer_address: str | None
     wanted: str
     alive: bool
     slots: int
@@ -65,8 +67,8 @@ def members(context: click.Context, /, etcd: str | None, cluster: str | None, ou
     is started for the first time; it stays one until it is removed.
 
     \b
-    JSON: {"members": [{"id": "s1", "address": "10.0.0.1:9101", "wanted": "active", "alive": true, "slots": 86,
-           "copies": 171, "joining": 0, "drained": false}, ...]}
+    JSON: {"members": [{"id": "s1", "address": "10.0.0.1:9101", "peer_address": "10.0.0.1:9201", "wanted": "active",
+           "alive": true, "slots": 86, "copies": 171, "joining": 0, "drained": false}, ...]}
 
     \b
     Examples:
@@ -144,8 +146,9 @@ def member_reports(state: ClusterState) -> tuple[MemberReport, ...]:
     return tuple(
         MemberReport(
             id=shard,
-            address=state.members[shard].address if shard in state.members else None,
-            wanted=state.members[shard].wanted.value if shard in state.members else _NOT_A_MEMBER,
+            address=member.address if (member := state.members.get(shard)) else None,
+            peer_address=member.peer_address if member else None,
+            wanted=member.wanted.value if member else _NOT_A_MEMBER,
             alive=one.alive,
             slots=one.primaries,
             copies=one.copies,

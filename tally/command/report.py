@@ -23,7 +23,7 @@ class ShardReport:
 
     Attributes:
         id: Its name.
-        address: ``host:port`` of its gRPC server; None if the map names a shard that is no member.
+        address: ``host:port`` of its public service; None if the map names a shard that is no member.
         wanted: ``active`` or ``draining``, as the operator wishes; ``none`` if it is no member.
         alive: Whether a process holds its lease.
         slots: Of how many slots it is primary, as the map says.
