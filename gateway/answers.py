@@ -1,7 +1,4 @@
-"""An answer as a value, and its two forms: a response of aiohttp's, and the bytes that the hot lane writes.
-
-Both forms are the same on the wire, byte for byte: ``test_hot_lane.py`` holds them against each other.
-"""
+"""An answer as a value, and as the bytes that are sent."""
 
 import time
 from functools import lru_cache
@@ -9,7 +6,8 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.web import Response
+
+from gateway.request import HttpRequest
 
 SERVER: Final = "tally"  # Instead of the names and versions of what it is made of.
 
@@ -46,16 +44,8 @@ def text(lines: str, status: int = HTTPStatus.OK.value) -> HttpAnswer:
     return HttpAnswer(status, _TEXT_HEADERS, lines.encode())
 
 
-def to_response(answer: HttpAnswer) -> Response:
-    """Return the answer as aiohttp sends it."""
-    response = Response(status=answer.status, body=answer.body or None, headers=answer.headers)
-    if answer.closes:
-        response.force_close()
-    return response
-
-
 class Writer:
-    """Writes answers to HTTP/1.1 clients as bytes."""
+    """Writes answers as bytes."""
 
     def __init__(self) -> None:
         self._second = 0
@@ -63,23 +53,36 @@ class Writer:
         self._newest: dict[int, tuple[HttpAnswer, bytes]] = {}  # Of each status; many are answered with the same.
 
     def to_bytes(self, answer: HttpAnswer, *, closes: bool = False) -> bytes:
-        """Return what is sent; ``closes``: this connection ends, whatever the answer is."""
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._date = f"Date: {rfc822_formatted_time()}\r\n".encode()
-            self._newest.clear()
+        """Return what an HTTP/1.1 client is sent; ``closes``: this connection ends, whatever the answer is."""
+        if int(time.time()) != self._second:
+            self._keep_date()
         if closes or answer.closes:
-            return self._encoded(answer, closes=True)
+            return self._encoded(answer, b"Connection: close\r\n")
         newest = self._newest.get(answer.status)
         if newest is None or newest[0] is not answer:
-            newest = self._newest[answer.status] = answer, self._encoded(answer, closes=False)
+            newest = self._newest[answer.status] = answer, self._encoded(answer)
         return newest[1]
 
-    def _encoded(self, answer: HttpAnswer, *, closes: bool) -> bytes:
+    def to_bytes_for(self, request: HttpRequest, answer: HttpAnswer, *, closes: bool = False) -> bytes:
+        """Return what the client that sent ``request`` is sent: of HTTP/1.0 perhaps, or without a body."""
+        closes = closes or answer.closes
+        if request.is_http_1_0:
+            self._keep_date()
+            encoded = self._encoded(answer, b"" if closes else b"Connection: keep-alive\r\n")
+            encoded = encoded.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+        else:
+            encoded = self.to_bytes(answer, closes=closes)
+        return encoded[: len(encoded) - len(answer.body)] if request.method == "HEAD" else encoded
+
+    def _keep_date(self) -> None:
+        self._second = int(time.time())
+        self._date = f"Date: {rfc822_formatted_time()}\r\n".encode()
+        self._newest.clear()
+
+    def _encoded(self, answer: HttpAnswer, connection: bytes = b"") -> bytes:
         head = _head(answer.status, answer.headers)
         length = b"" if answer.status == _NO_CONTENT else b"Content-Length: %d\r\n" % len(answer.body)
-        return b"".join((head, length, self._date, b"Connection: close\r\n\r\n" if closes else b"\r\n", answer.body))
+        return b"".join((head, length, self._date, connection, b"\r\n", answer.body))
 
 
 @lru_cache(maxsize=64)

@@ -1,17 +1,20 @@
 """The hot lane: requests that clients send all the time are read straight from their bytes.
 
-A chunk of bytes is read here if it is, from its first byte to its last, one request of this form:
+A request is read here if it is, from its first byte to its last, of this form:
 
     POST or GET /analytics?... HTTP/1.1
     Host, and headers that change nothing about the answer, each at most once
     Idempotency-Key, or not
 
-Everything else, whatever is wrong with it, is left to aiohttp, and answered alike: ``test_hot_lane.py`` sends the same
-bytes down both lanes. A client sends the same headers with each request, so a block of headers is looked at once.
+Everything else, whatever is wrong with it, is left to aiohttp's parser, and answered alike: ``test_hot_lane.py`` sends
+the same bytes down both lanes. A client sends the same headers with each request, so a block of them is looked at once.
 """
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
+
+from gateway.malformed import is_host
+from gateway.request import HttpRequest
 
 HOT_BYTES_MAX: Final = 2048
 _BLOCKS_MAX: Final = 1024
@@ -31,21 +34,8 @@ _PASSIVE: Final = frozenset(
 )
 _PASSIVE_BEGIN: Final = (b"x-", b"sec-fetch-", b"sec-ch-")  # Nobody's framing hangs on these.
 _PASSIVE_AS: Final = {b"connection": b"keep-alive", b"content-length": b"0"}
+_PATH: Final = b"/analytics"
 _METHODS: Final = {b"POST": "POST", b"GET": "GET"}
-
-
-class HotRequest(NamedTuple):
-    """One request to ``/analytics``.
-
-    Attributes:
-        method: POST or GET.
-        query: What follows the ``?`` of the request target, undecoded.
-        keys: The values of ``Idempotency-Key``: none or one.
-    """
-
-    method: str
-    query: bytes
-    keys: tuple[str, ...] = ()
 
 
 class HotLane:
@@ -54,20 +44,20 @@ class HotLane:
     def __init__(self) -> None:
         self._passive: dict[bytes, bool] = {}
 
-    def read(self, chunk: bytes) -> HotRequest | None:
+    def read(self, chunk: bytes) -> HttpRequest | None:
         """Return the one request that ``chunk`` is; None if it is for aiohttp."""
         found = _REQUEST.fullmatch(chunk)
         if found is None:
             return None
         method, query, block = found.groups()
         if self._passive.get(block):
-            return HotRequest(_METHODS[method], query)
+            return HttpRequest(_METHODS[method], _PATH, query)
         key = _KEY.search(block)
         if key is not None:
             block = block[: key.start()] + block[key.end() :]
         if not self._is_passive(block):
             return None
-        return HotRequest(_METHODS[method], query, () if key is None else (key[1].decode("ascii"),))
+        return HttpRequest(_METHODS[method], _PATH, query, () if key is None else (key[1].decode("ascii"),))
 
     def _is_passive(self, block: bytes) -> bool:
         known = self._passive.get(block)
@@ -91,6 +81,8 @@ def changes_nothing(block: bytes) -> bool:
         name = header[1].lower()
         passive = name in _PASSIVE or name.startswith(_PASSIVE_BEGIN) or header[2] == _PASSIVE_AS.get(name)
         if name in names or not passive:
+            return False
+        if name == b"host" and not is_host(header[2].decode("ascii")):
             return False
         names.add(name)
     return b"host" in names

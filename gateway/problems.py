@@ -47,7 +47,12 @@ def problem(
     }
     if parameter is not None:
         told["parameter"] = parameter
-    found = {**(headers or {}), "Content-Type": CONTENT_TYPE, "Server": SERVER}
+    found = {
+        **(headers or {}),
+        "Content-Type": CONTENT_TYPE,
+        "X-Content-Type-Options": "nosniff",  # What is quoted in it is a stranger's.
+        "Server": SERVER,
+    }
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         found["Retry-After"] = str(retry_after_s)
     return HttpAnswer(status.value, tuple(found.items()), json.dumps(told).encode() + b"\n", closes)

@@ -66,7 +66,7 @@ async def serve(settings: GatewaySettings) -> None:
         AddressTaken: The address can't be listened on.
         TallyError: There is no etcd or no such cluster, and no map in a file either; or it is not for this version.
     """
-    app = App(NoCluster(), body_timeout_s=settings.header_timeout_s)
+    app = App(NoCluster())
     http = HttpServer(
         app,
         header_timeout_s=settings.header_timeout_s,
@@ -74,7 +74,7 @@ async def serve(settings: GatewaySettings) -> None:
         connections=settings.connections,
     )
     stop = stop_signal(again_after_s=_SAME_WISH_S if settings.worker is not None else 0.0)
-    figures = GatewayCollector(app.answered, lambda: http.connections, lambda: app.backend.events_set_aside)
+    figures = GatewayCollector(app.answered, lambda: http.connections.open, lambda: app.backend.events_set_aside)
     async with monitored(settings.metrics_address, lambda: figures):
         listener = await listen(http, settings)
         log.info("listening", address=str(listening.listens_at(listener)))
@@ -154,11 +154,5 @@ def _start_wait_s(map_file: Path | None) -> float:
 
 async def finish_requests(http: HttpServer, wait_s: float) -> None:
     """Let the requests under way be answered, for at most ``wait_s``; then close every connection."""
-    http.pre_shutdown()  # Idle connections go at once, the others with their answer.
-    try:
-        async with asyncio.timeout(wait_s):
-            await http.shutdown(wait_s)
-    except TimeoutError:
-        log.warning("requests_cut_off", connections=len(http.connections))
-        for connection in http.connections:
-            connection.force_close()
+    if not await http.connections.close(wait_s):
+        log.warning("requests_cut_off")

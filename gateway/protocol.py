@@ -1,64 +1,66 @@
-"""HTTP as aiohttp speaks it, made strict: what a stranger may send, how much of it, and how long it may take.
+"""One client's connection, from its bytes to its answers, and what a stranger may do with it.
 
-What aiohttp 3.14 does untouched, and what is changed here:
+| input | what happens |
+|---|---|
+| requests behind one that is being answered | wait, and are not read beyond ``READ_BYTES`` |
+| a head or a body that never gets complete | 408, closed; its time begins with its first byte and is not renewed |
+| a head over ``HEAD_BYTES_MAX``, a body over ``BODY_BYTES_MAX`` | 431, 413, closed |
+| unfinished requests of all connections over ``HELD_BYTES_MAX`` | the one that began first: 408, closed |
+| answers that are not fetched | nothing more is answered; closed after the idle time |
+| the client ends its side | answered what it asked, then closed; closed at once if it is owed nothing |
+| one connection too many | closes the one that has waited for its client longest; 503 if all of them wait for us |
+| input that is not HTTP | 400, closed, and a line at info now and then, without the input |
 
-| input | aiohttp | here |
-|---|---|---|
-| request target over 8190 bytes | 400 | 414 |
-| header over 8 KiB, too many headers | 400 | 431 |
-| HTTP/0.9, HTTP/2.0 on the request line | served | 505, closed |
-| absolute-form, authority-form, ``*`` as the target | served, or the connection hangs | 400, closed |
-| ``Upgrade``; what is pipelined behind it may get lost | ignored | ignored, then closed |
-| a head that never gets complete | waited for | 408, closed |
-| a body that breaks off within its chunks | waited for | 400, closed |
-| an answer that is not fetched | waited for | closed |
-| the client ends its side while it waits | no answer | answered, then closed |
-| one connection too many | served | 503, closed |
-| input that is not HTTP | a traceback in the log | one line at info, without the input |
-
-Pipelined requests are answered in order; aiohttp stops reading when 32 of them wait. How large a body may be is left
-to ``body.py``.
-
-While aiohttp has nothing of a connection, neither a request nor a part of one, a request may take the hot lane past it;
-then what comes behind it waits until it is answered, and is not even read.
+Pipelined requests are answered in order, one at a time. After the last answer our side ends, and what still comes in is
+thrown away for a moment: a reset would take the answer from the client. What heads may look like is left to
+``malformed.py``, bodies to ``body.py``; what the phases of a connection are, to ``waiting.py``.
 """
 
 import asyncio
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
-from aiohttp import EMPTY_PAYLOAD, web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
-from gateway.answers import HttpAnswer, Writer, to_response
+from gateway.answers import HttpAnswer, Writer
 from gateway.app import App
-from gateway.hot_lane import HOT_BYTES_MAX, HotLane, HotRequest
-from gateway.malformed import (
-    HEADER_BYTES_MAX,
-    HEADERS_MAX,
-    TARGET_BYTES_MAX,
-    refusal_of_error,
-    refusal_of_head,
-)
-from gateway.problems import Refused, refused, unexpected
-from gateway.timing import Alarm
+from gateway.body import broken
+from gateway.connections import Connections
+from gateway.heads import HeadReader, HeadRefused
+from gateway.hot_lane import HOT_BYTES_MAX, HotLane
+from gateway.inbox import Inbox
+from gateway.problems import Refused, refused
+from gateway.request import HttpRequest
+from gateway.timing import AtMostOncePer
+from gateway.waiting import Phase
 
-# How long what follows a refused body is read and thrown away, so that the client gets to see the answer.
+READ_BYTES: Final = 8192
+HELD_BYTES_MAX: Final = 128 * 2**20
+# How long what comes behind the last answer is read and thrown away.
 _LINGER_S: Final = 1.0
+_TELL_AGAIN_S: Final = 1.0
+_WRITE_BUFFER_BYTES: Final = 4096  # What an answer that is not fetched may take here, beside the kernel's buffer.
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_UNKNOWN: Final = HttpRequest("", b"", b"", closes=True)  # Stands for a request that could not be read.
+
+# A member of an enum costs as much to look up as the rest of a line.
+_IDLE, _HEAD, _BODY, _ANSWERING = Phase.IDLE, Phase.HEAD, Phase.BODY, Phase.ANSWERING
+_UNREAD, _LINGERING, _ENDED = Phase.UNREAD, Phase.LINGERING, Phase.ENDED
 
 log = structlog.get_logger()
 
 
-class HttpServer(web.Server):
-    """Makes a ``Connection`` for each client, and knows those that are open.
+class HttpServer:
+    """Makes a ``Connection`` for each client; a factory of protocols for the event loop.
 
-    Args:
+    Attributes:
         app: Answers requests.
-        header_timeout_s: How long a head may take, from its first byte or from connecting.
-        idle_timeout_s: How long a connection may lie idle between two requests, or an answer wait to be fetched.
-        connections: How many may be open at a time.
+        lane: Reads hot requests.
+        heads: Reads the others.
+        writer: Writes answers.
+        loop: The one that it serves in.
+        connections: Those that are open, and their bounds.
+        read_buffer: Where each connection reads into.
     """
 
     def __init__(
@@ -68,238 +70,313 @@ class HttpServer(web.Server):
         header_timeout_s: float,
         idle_timeout_s: float,
         connections: int,
+        held_bytes_max: int = HELD_BYTES_MAX,
     ) -> None:
-        super().__init__(app.answer)
+        """Prepare to serve; must be called where the event loop runs.
+
+        Args:
+            app: Answers requests.
+            header_timeout_s: How long a head may take, from its first byte or from connecting; its body has as long.
+            idle_timeout_s: How long a connection may lie idle between two requests, or an answer wait to be fetched.
+            connections: How many may be open at a time.
+            held_bytes_max: How many bytes of unfinished requests they may hold together.
+        """
+        self.loop = loop = asyncio.get_running_loop()
         self.app = app
         self.lane = HotLane()
+        self.heads = HeadReader(loop)
         self.writer = Writer()
-        self.header_timeout_s = header_timeout_s
-        self.idle_timeout_s = idle_timeout_s
-        self._connections_max = connections
+        self.read_buffer = memoryview(bytearray(READ_BYTES))
+        self.connections = Connections(
+            loop,
+            limits_s={
+                Phase.IDLE: idle_timeout_s,
+                Phase.HEAD: header_timeout_s,
+                Phase.BODY: header_timeout_s,
+                Phase.UNREAD: idle_timeout_s,
+                Phase.LINGERING: _LINGER_S,
+            },
+            connections_max=connections,
+            held_bytes_max=held_bytes_max,
+        )
+        self._refusals: dict[HTTPStatus, AtMostOncePer] = {}
 
     def __call__(self) -> "Connection":
         """Return the protocol of a new connection."""
-        return Connection(self, self._loop)
+        return Connection(self)
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether more connections are open than allowed."""
-        return len(self._connections) > self._connections_max
+    def tell_refusal(self, refusal: Refused) -> None:
+        """Log a refusal, unless there was another one like it just now: strangers must not fill the log."""
+        told = self._refusals.setdefault(refusal.status, AtMostOncePer(_TELL_AGAIN_S))
+        requests = told.passes(asyncio.get_running_loop().time())
+        if requests:
+            log.info("request_refused", status=refusal.status.value, detail=refusal.detail, requests=requests)
 
 
-class Connection(RequestHandler):
+class Connection(asyncio.BufferedProtocol):
     """One client's connection."""
 
     __slots__ = (
-        "_fetch_alarm",
+        "_answering",
+        "_app",
+        "_connections",
         "_has_ended",
-        "_has_part_of_head",
-        "_head_alarm",
-        "_held",
-        "_hot",
-        "_is_at_boundary",
-        "_is_refused",
-        "_newest_body",
+        "_inbox",
+        "_is_reading",
+        "_is_unread",
+        "_lane",
+        "_loop",
+        "_read_buffer",
         "_server",
+        "_transport",
+        "_waiting",
+        "_writer",
+        "phase",
     )
 
-    def __init__(self, server: HttpServer, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(
-            server,
-            loop=loop,
-            keepalive_timeout=server.idle_timeout_s,
-            access_log=None,  # type: ignore[arg-type]  # None is how aiohttp turns it off.
-            max_line_size=TARGET_BYTES_MAX,
-            max_field_size=HEADER_BYTES_MAX,
-            max_headers=HEADERS_MAX,
-            lingering_time=_LINGER_S,
-            auto_decompress=False,  # Bodies are thrown away; a small one must not grow first.
-        )
+    def __init__(self, server: HttpServer) -> None:
+        self.phase = _HEAD
         self._server = server
-        self._head_alarm = Alarm(loop, server.header_timeout_s)
-        self._fetch_alarm = Alarm(loop, server.idle_timeout_s)
-        self._has_part_of_head = False
-        self._is_refused = False
-        self._has_ended = False
-        self._newest_body = EMPTY_PAYLOAD
-        self._is_at_boundary = True  # aiohttp's parser holds no part of a request.
-        self._hot: tuple[HotRequest, asyncio.Future[Any]] | None = None  # What the hot lane is to answer.
-        self._held = b""  # What came behind that.
+        self._app = server.app
+        self._writer = server.writer
+        self._read_buffer = server.read_buffer
+        self._connections = server.connections
+        self._waiting = server.connections.waiting
+        self._lane = server.lane
+        self._loop = server.loop
+        self._transport: asyncio.Transport | None = None
+        self._inbox = Inbox(server.lane, server.heads)
+        self._answering: tuple[HttpRequest, asyncio.Future[Any]] | None = None
+        self._has_ended = False  # The client's side.
+        self._is_reading = True
+        self._is_unread = False  # The client does not fetch what is written.
+
+    # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to serve, or turn away the one too many."""
-        super().connection_made(transport)
-        if self._server.is_crowded:
-            self._refuse(Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections are open"))
-        else:
-            self._head_alarm.start(self._head_is_late)
+        """Begin to serve."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
+        self._connections.add(self)
+        if self.phase is _HEAD:
+            self._move(_HEAD)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
+    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - the signature is asyncio's.
         """Forget what knows this connection: it is freed then, and not when the garbage collector comes by."""
-        self._head_alarm.stop()
-        self._fetch_alarm.stop()
-        self._newest_body = EMPTY_PAYLOAD
-        super().connection_lost(exc)
+        self._transport = None
+        self._release()
+        self._end()
 
-    def data_received(self, data: bytes) -> None:
-        """Parse, and look at the requests that are now complete before aiohttp begins to serve them."""
-        if self._is_refused:
-            return  # Nothing that follows can be understood.
-        if self._hot is not None:
-            self._hold(data)
-            return
-        if self._is_at_boundary and len(data) <= HOT_BYTES_MAX and self._is_idle and not self._paused:
-            request = self._server.lane.read(data)
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Return where to read into; all connections share it, for what is read is taken at once."""
+        return self._read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read: begin the request that it is, or completes, or keep it."""
+        data = self._read_buffer[:nbytes].tobytes()
+        if self.phase <= _HEAD and not self._inbox.buffer:
+            request = self._lane.read(data) if nbytes <= HOT_BYTES_MAX else None
             if request is not None:
-                self._take_hot_lane(request)
+                self._begin(request)
                 return
-        before, is_body = self._request_count, not self._newest_body.is_eof()
-        super().data_received(data)
-        self._is_at_boundary = False
-        if self._request_count > before:
-            self._has_part_of_head = False
-            self._head_alarm.stop()
-            self._check_newest(self._request_count - before)
-            # An end of a head at the very end, and no body begun: there can be no part of a next request.
-            self._is_at_boundary = data.endswith(b"\r\n\r\n") and self._newest_body.is_eof()
-        elif data and not is_body:
-            # The parser does not tell what it holds back: a part that came in one packet with a complete request starts
-            # its time with its next byte, or falls to the idle time-out.
-            self._has_part_of_head = True
-            self._head_alarm.start(self._head_is_late)
+        if self.phase < _LINGERING:
+            self._inbox.add(data)
+            self._go_on()
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it; aiohttp always closes.
+    def eof_received(self) -> bool:
         """Go on while answers are due: a client may end its side and still read, as ``nc -N`` does."""
         self._has_ended = True
-        if not self._newest_body.is_eof():
-            self._newest_body.set_exception(RequestPayloadError())
-        return self._hot is not None or (self._request_count > 0 and not self._is_idle)
-
-    @property
-    def _is_idle(self) -> bool:
-        """No request is being answered by aiohttp, or about to be, and it is not about to close the connection."""
-        return self._waiter is not None and not self._waiter.done()
-
-    # The hot lane.
-
-    def _take_hot_lane(self, request: HotRequest) -> None:
-        self._head_alarm.stop()
-        begun = self._server.app.begin(request)
-        if isinstance(begun, HttpAnswer):
-            self._write_hot(begun)
-        else:
-            self._hot = request, begun
-            begun.add_done_callback(self._hot_is_done)
-
-    def _hot_is_done(self, _done: "asyncio.Future[Any]") -> None:
-        assert self._hot is not None
-        (request, done), self._hot = self._hot, None
-        if done.cancelled():
-            self.force_close()
-            return
-        answer = self._server.app.finish(request, done)
-        if self.transport is not None and not self.transport.is_closing():
-            self._write_hot(answer)
-        if self._held and self.transport is not None:
-            held, self._held = self._held, b""
-            self.transport.resume_reading()
-            self.data_received(held)
-
-    def _write_hot(self, answer: HttpAnswer) -> None:
-        assert self.transport is not None
-        closes = self._server.app.is_stopping or self._close or (self._has_ended and not self._held)
-        self.transport.write(self._server.writer.to_bytes(answer, closes=closes))
-        if closes or answer.closes:
-            self.force_close()  # What is written is sent before.
-        else:
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-
-    def _hold(self, data: bytes) -> None:
-        """Keep what comes behind a request of the hot lane, and read no more; one read of a socket has a bound."""
-        if not self._held and self.transport is not None:
-            self.transport.pause_reading()
-        self._held += data
-
-    def _process_keepalive(self) -> None:
-        if self._hot is not None:  # It is not idle; aiohttp does not know.
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        super()._process_keepalive()
-
-    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - the signature is aiohttp's.
-        """Let the request under way be answered, for at most ``timeout`` seconds; then close."""
-        if self._hot is not None:
-            await asyncio.wait([self._hot[1]], timeout=timeout)
-        await super().shutdown(timeout)
-
-    @property
-    def is_at_last_request(self) -> bool:
-        """The client ended its side, and nothing waits behind the request that is being answered."""
-        return self._has_ended and not self._messages
+        if self.phase in (_ANSWERING, _UNREAD):
+            return True
+        self._end_within(self.phase is not _ENDED and self._inbox.is_within_request)
+        return False
 
     def pause_writing(self) -> None:
-        """Give a client that fetches no answers a time to do so."""
-        super().pause_writing()
-        self._fetch_alarm.start(self._abort)
+        """Answer nothing more until the client has fetched what is written."""
+        self._is_unread = True
 
     def resume_writing(self) -> None:
         """Go on: the client fetched something."""
-        self._fetch_alarm.stop()
-        super().resume_writing()
+        self._is_unread = False
+        if self.phase is _UNREAD and self._transport is not None and not self._transport.is_closing():
+            self._move(_IDLE)
+            self._go_on()
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,  # noqa: ARG002  The signature is aiohttp's.
-        status: int = 500,  # noqa: ARG002
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002
-    ) -> web.StreamResponse:
-        """Answer what could not be parsed, or is refused. A traceback would help nobody but who wants a full disk."""
-        if isinstance(exc, HttpProcessingError):
-            exc.__traceback__ = None  # It leads to a frame that holds the error, and the connection with it, for ever.
-            exc = refusal_of_error(exc)
-        if not isinstance(exc, Refused):
-            log.error("request_failed", exc_info=exc)
-            return to_response(unexpected()._replace(closes=True))
-        log.info("request_refused", status=exc.status.value, detail=exc.detail)
-        return to_response(refused(exc))
+    # Requests.
 
-    def log_exception(self, *_args: Any, exc_info: BaseException | None = None, **_more: Any) -> None:
-        """Log what aiohttp did not expect; a broken body behind a refusal is nothing new."""
-        if not isinstance(exc_info, RequestPayloadError):
-            log.error("connection_failed", exc_info=exc_info)
+    def _go_on(self) -> None:
+        """Begin what is complete, until a request has to be waited for, or nothing is left."""
+        try:
+            while self.phase <= _BODY and (request := self._inbox.next_request()) is not None:
+                self._begin(request)
+        except Refused as exc:
+            self._refuse(exc)
+        if self.phase <= _BODY:
+            self._wait_for_rest()
+        self._balance()
 
-    def _check_newest(self, count: int) -> None:
-        """Refuse what aiohttp would serve and we do not, among the last ``count`` messages of the queue."""
-        for index in range(len(self._messages) - count, len(self._messages)):
-            message, body = self._messages[index]
-            if isinstance(message, _ErrInfo):
-                self._is_refused = True
-                if not self._newest_body.is_eof():  # aiohttp would let its reader wait.
-                    self._newest_body.set_exception(RequestPayloadError())
-                return
-            refusal = refusal_of_head(message)
-            if refusal is not None:
-                while len(self._messages) > index:
-                    self._messages.pop()
-                self._refuse(refusal)
-                return
-            if message.upgrade:
-                self._messages[index] = (message._replace(should_close=True), body)
-            self._newest_body = body
+    def _wait_for_rest(self) -> None:
+        """Begin the time of a head or a body that is not complete, unless nothing more can come."""
+        inbox = self._inbox
+        if self._has_ended:
+            self._end_within(inbox.is_within_request)
+        elif inbox.is_in_body and self.phase is not _BODY:
+            self._move(_BODY)
+            if inbox.expects_continue and not inbox.buffer:
+                self._write(_CONTINUE)
+        elif inbox.buffer and self.phase is _IDLE:
+            self._move(_HEAD)
+
+    def _end_within(self, is_within_request: bool) -> None:
+        """End, for the client ended its side."""
+        if is_within_request:
+            self._refuse(broken())
+        else:
+            self._close()
+
+    # Answers.
+
+    def _begin(self, request: HttpRequest) -> None:
+        begun = self._app.begin(request)
+        if isinstance(begun, HttpAnswer):
+            self._answer(request, begun)
+        else:
+            self._waiting.move(self, self.phase, _ANSWERING, 0.0)
+            self.phase = _ANSWERING
+            self._answering = request, begun
+            begun.add_done_callback(self._is_answered)
+
+    def _is_answered(self, _done: "asyncio.Future[Any]") -> None:
+        assert self._answering is not None
+        (request, done), self._answering = self._answering, None
+        if done.cancelled():
+            self.abort()
+            return
+        answer = self._app.finish(request, done)
+        if self.phase is _ANSWERING:
+            self._answer(request, answer)
+            if self._inbox.buffer or self._has_ended:
+                self._go_on()
+
+    def _answer(self, request: HttpRequest, answer: HttpAnswer) -> None:
+        """Send an answer; then wait for the next request, or end."""
+        is_last = self._has_ended and not self._inbox.buffer
+        closes = request.closes or answer.closes or self._app.is_stopping or is_last
+        if request.is_http_1_0 or request.method == "HEAD":
+            data = self._writer.to_bytes_for(request, answer, closes=closes)
+        else:
+            data = self._writer.to_bytes(answer, closes=closes)
+        self._write(data)
+        if closes:
+            self._linger()
+            return
+        before, self.phase = self.phase, _UNREAD if self._is_unread else _IDLE
+        self._waiting.move(self, before, self.phase, self._loop.time())
 
     def _refuse(self, refusal: Refused) -> None:
-        """Answer with ``refusal`` after all that is waiting already, and read no more."""
-        self._is_refused = True
-        self._messages.append((_ErrInfo(refusal.status.value, refusal, refusal.detail), EMPTY_PAYLOAD))
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _head_is_late(self) -> None:
-        if self._has_part_of_head:
-            self._refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time"))
+        """Answer with ``refusal``, and read no more."""
+        if isinstance(refusal, HeadRefused):
+            request = _UNKNOWN._replace(method=refusal.method)
+            answer = self._app.counted(request.method, refused(refusal))
         else:
-            self.force_close()  # It asked for nothing, such as a browser that connects in advance.
+            request, answer = _UNKNOWN, refused(refusal)
+        self._server.tell_refusal(refusal)
+        self._answer(request, answer)
 
-    def _abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    # The end.
+
+    def refuse_one_too_many(self) -> None:
+        """Turn the client away: there are too many, and all of them wait for us."""
+        self._refuse(Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections are open"))
+
+    def be_late(self) -> None:
+        """End a phase that has lasted too long."""
+        if self.phase in (_HEAD, _BODY) and self._inbox.is_within_request:
+            self.refuse_unfinished()
+        elif self.phase is _LINGERING and self._unsent_bytes:
+            self._move(_UNREAD)
+        elif self.phase is _UNREAD:
+            self.abort()
+        else:
+            self._close()
+
+    def refuse_unfinished(self) -> None:
+        """Give up a request that is not complete, and what is held of it."""
+        self._refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time"))
+
+    def make_way(self) -> None:
+        """End at once, for others."""
+        if self.phase in (_HEAD, _BODY) and self._inbox.is_within_request:
+            self.refuse_unfinished()
+        if self.phase is _UNREAD:
+            self.abort()
+        else:
+            self._close()
+
+    def stop(self) -> None:
+        """End as soon as the request under way is answered."""
+        if self.phase <= _BODY or self.phase is _UNREAD:
+            self._close()
+
+    def abort(self) -> None:
+        """End at once; what is not sent yet is lost."""
+        self._release()
+        self._end()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _linger(self) -> None:
+        """End our side. The client's is awaited for a moment, unless it has ended."""
+        self._release()
+        if self._has_ended:
+            self._close()
+        elif self._transport is not None and not self._transport.is_closing():
+            self._move(_LINGERING)
+            try:
+                self._transport.write_eof()
+            except OSError:  # The client has reset the connection, and the loop has not noticed yet.
+                self.abort()
+        self._balance()
+
+    def _close(self) -> None:
+        """Close when all is sent, or after a time."""
+        self._release()
+        if self._transport is not None:
+            self._transport.close()
+            if self._unsent_bytes and self.phase is not _ENDED:
+                self._move(_UNREAD)
+            else:
+                self._end()
+
+    @property
+    def _unsent_bytes(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def _release(self) -> None:
+        """Give back what is held of requests."""
+        self._inbox.clear()
+        self._connections.hold(self, 0)
+
+    def _move(self, phase: Phase) -> None:
+        before, self.phase = self.phase, phase
+        self._waiting.move(self, before, phase, self._loop.time())
+
+    def _end(self) -> None:
+        """Count no more among those that are open."""
+        self._connections.remove(self)
+        self.phase = _ENDED
+
+    def _balance(self) -> None:
+        """Tell what is held of an unfinished request; read no more while complete ones wait."""
+        self._connections.hold(self, self._inbox.held_bytes if self.phase <= _BODY else 0)
+        is_reading = not (self._inbox.buffer and self.phase in (_ANSWERING, _UNREAD))
+        if is_reading is not self._is_reading and self._transport is not None and not self._transport.is_closing():
+            self._is_reading = is_reading
+            if is_reading:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()

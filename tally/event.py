@@ -23,6 +23,7 @@ KEY_HASH_BYTES: Final = 16
 
 _PLAIN_USER: Final = re.compile(rb"[ -~]{1,%d}" % USER_BYTES_MAX)
 _CONTROL: Final = bytes(range(0x20)) + b"\x7f"
+_C1_CONTROL: Final = re.compile(rb"\xc2[\x80-\x9f]")  # U+0080 to U+009F: terminals obey them, too.
 # HTTP trims the value of a header, so a space at either end could be sent through one door and not through the other.
 _KEY: Final = re.compile("[!-~](?:[ -~]*[!-~])?")
 _KEYED: Final = struct.Struct(">IBH")
@@ -53,7 +54,7 @@ _EXPLAINED: Final[Mapping[int, tuple[str, str]]] = {
     Refusal.USER_EMPTY: ("user", "must not be empty"),
     Refusal.USER_TOO_LONG: ("user", f"must be at most {USER_BYTES_MAX} bytes long"),
     Refusal.USER_NOT_UTF8: ("user", "must be valid UTF-8"),
-    Refusal.USER_HAS_CONTROL_BYTES: ("user", "must not have control characters (bytes below 0x20, or 0x7f)"),
+    Refusal.USER_HAS_CONTROL_BYTES: ("user", "must not have control characters (U+0000 to U+001F, U+007F to U+009F)"),
     Refusal.KIND_UNKNOWN: ("kind", "must be click or impression"),
     Refusal.OTHER_SLOT: ("user", "was sent to a slot that does not own it"),
 }
@@ -94,12 +95,11 @@ def refusal_of_user(user: bytes) -> Refusal:
         return Refusal.USER_TOO_LONG
     if len(user.translate(None, _CONTROL)) != len(user):
         return Refusal.USER_HAS_CONTROL_BYTES
-    if not user.isascii():
-        try:
-            user.decode()
-        except UnicodeDecodeError:
-            return Refusal.USER_NOT_UTF8
-    return Refusal.COUNTED
+    try:
+        user.decode()
+    except UnicodeDecodeError:
+        return Refusal.USER_NOT_UTF8
+    return Refusal.USER_HAS_CONTROL_BYTES if _C1_CONTROL.search(user) else Refusal.COUNTED
 
 
 def check_key(key: str) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from gateway.app import App
 from gateway.hot_lane import HotLane
 from gateway.process import finish_requests
-from gateway.protocol import HttpServer
+from gateway.protocol import HELD_BYTES_MAX, HttpServer
 from tests.support.raw_http import HOST
 
 TIMEOUT_S: Final = 0.2  # Of those time-outs that a test waits for.
@@ -28,10 +28,17 @@ async def serving(
     header_timeout_s: float = PATIENT_S,
     idle_timeout_s: float = PATIENT_S,
     connections: int = 100,
+    held_bytes_max: int = HELD_BYTES_MAX,
     lane: HotLane | None = None,
 ) -> AsyncIterator[int]:
     """Serve ``app`` for a while, perhaps with another lane for hot requests; gives the port."""
-    http = HttpServer(app, header_timeout_s=header_timeout_s, idle_timeout_s=idle_timeout_s, connections=connections)
+    http = HttpServer(
+        app,
+        header_timeout_s=header_timeout_s,
+        idle_timeout_s=idle_timeout_s,
+        connections=connections,
+        held_bytes_max=held_bytes_max,
+    )
     if lane is not None:
         http.lane = lane
     listener = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from typing import Any, NamedTuple, Self
 
 HOST = b"Host: tally\r\n"
@@ -36,9 +37,15 @@ class RawClient:
         self._writer = writer
 
     @classmethod
-    async def connect(cls, port: int) -> Self:
-        """Connect to a server on this machine."""
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def connect(cls, port: int, *, receive_bytes: int | None = None) -> Self:
+        """Connect to a server on this machine; ``receive_bytes``: what the kernel takes in before it is read."""
+        if receive_bytes is None:
+            return cls(*await asyncio.open_connection("127.0.0.1", port))
+        connecting = socket.socket()
+        connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        connecting.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connecting, ("127.0.0.1", port))
+        return cls(*await asyncio.open_connection(sock=connecting, limit=receive_bytes))
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,6 +91,10 @@ class RawClient:
             return True
         except TimeoutError:
             return False
+
+    def close(self) -> None:
+        """Go away as programs do, with an end and not a reset."""
+        self._writer.close()
 
     def abort(self) -> None:
         """Go away without a word."""

@@ -2,21 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import structlog
 import uvloop
 
 from gateway.app import App
-from tests.support.http_door import TIMEOUT_S, serving
+from tests.support.http_door import serving
 from tests.support.memory_backend import MemoryBackend
 from tests.support.raw_http import RawClient
 
+_ON_BOTH_LOOPS: Final = {"test_connections.py", "test_http_clients.py"}
 
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run on the loop of production: transports differ in when they close."""
-    return {"uvloop": uvloop.new_event_loop}
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run on the loop of production; where transports differ in when they close, on asyncio's own too."""
+    production: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"uvloop": uvloop.new_event_loop}
+    return production | {"asyncio": asyncio.new_event_loop} if item.path.name in _ON_BOTH_LOOPS else production
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +38,7 @@ def backend() -> MemoryBackend:
 
 @pytest.fixture
 def app(backend: MemoryBackend) -> App:
-    return App(backend, body_timeout_s=TIMEOUT_S)
+    return App(backend)
 
 
 @pytest.fixture

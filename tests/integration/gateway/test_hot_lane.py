@@ -10,7 +10,8 @@ from typing import Final
 import pytest
 
 from gateway.app import App
-from gateway.hot_lane import HotLane, HotRequest
+from gateway.hot_lane import HotLane
+from gateway.request import HttpRequest
 from tally.errors import InDoubt, Overloaded
 from tests.support.http_door import GOOD, PATIENT_S, POST, TIMEOUT_S, TIMESTAMP, serving
 from tests.support.memory_backend import MemoryBackend
@@ -63,7 +64,7 @@ _BYTES: Final = (b"", b"\r\n", b"\n", b"\r", b" ", b"\x00", b"\xff", b"#", b":",
 class ClosedLane(HotLane):
     """Leaves everything to aiohttp."""
 
-    def read(self, chunk: bytes) -> HotRequest | None:  # noqa: ARG002
+    def read(self, chunk: bytes) -> HttpRequest | None:  # noqa: ARG002
         return None
 
 
@@ -127,7 +128,7 @@ async def test_both_lanes_say_the_same_and_count_the_same(failure: Exception | N
     backends = MemoryBackend(), MemoryBackend()
     for backend in backends:
         backend.failure, backend.fails_at_once = failure, isinstance(failure, Overloaded)
-    hot, plain = (App(backend, body_timeout_s=TIMEOUT_S) for backend in backends)
+    hot, plain = (App(backend) for backend in backends)
     async with (
         serving(hot, header_timeout_s=TIMEOUT_S) as hot_port,
         serving(plain, header_timeout_s=TIMEOUT_S, lane=ClosedLane()) as plain_port,

@@ -42,6 +42,8 @@ async def test_hour_without_data_is_zeros(client: RawClient) -> None:
         ("a=/b", b"a=/b"),
         ("%23", b"#"),
         ("%25ff", b"%ff"),
+        ("%C2%A0", b"\xc2\xa0"),
+        ("%E2%80%AEnna", b"\xe2\x80\xaenna"),
         ("u" * 256, b"u" * 256),
     ],
 )
@@ -122,3 +124,27 @@ async def test_ready_once_every_slot_was_served_and_until_the_end(
     assert b"shutting down" in answer.body
     assert answer.headers["connection"] == "close"
     assert await client.is_closed()
+
+
+# HEAD.
+
+
+@pytest.mark.parametrize(
+    "target", [f"/analytics?{TIMESTAMP}", "/analytics?timestamp=x", "/analytics", "/healthz", "/readyz", "/x"]
+)
+async def test_head_is_answered_like_get_without_the_body(
+    client: RawClient, backend: MemoryBackend, target: str
+) -> None:
+    backend.reasons = ["3 slots have no primary"]
+    get, head = await client.ask("GET", target), await client.ask("HEAD", target)
+    assert (head.status, head.body) == (get.status, b"")
+    assert head.headers | {"date": ""} == get.headers | {"date": ""}
+    assert int(head.headers["content-length"]) == len(get.body) > 0
+
+
+async def test_answer_to_http_1_0_goes_on_if_the_client_asks_for_it(client: RawClient, backend: MemoryBackend) -> None:
+    for _ in range(2):
+        await client.send(b"POST " + GOOD.encode() + b" HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        answer = await client.answer()
+        assert (answer.status, answer.headers["connection"]) == (204, "keep-alive")
+    assert backend.events == 2

@@ -2,16 +2,18 @@
 
 import pytest
 
-from gateway.hot_lane import HotLane, HotRequest, changes_nothing
+from gateway.hot_lane import HotLane, changes_nothing
+from gateway.request import HttpRequest
 
+PATH = b"/analytics"
 HOST = b"Host: tally\r\n"
 GET = b"GET /analytics?timestamp=1 HTTP/1.1\r\n"
 POST = b"POST /analytics?timestamp=1&user=ann&click HTTP/1.1\r\n"
 
 
 def test_simple_request_is_read() -> None:
-    assert HotLane().read(GET + HOST + b"\r\n") == HotRequest("GET", b"timestamp=1")
-    assert HotLane().read(POST + HOST + b"\r\n") == HotRequest("POST", b"timestamp=1&user=ann&click")
+    assert HotLane().read(GET + HOST + b"\r\n") == HttpRequest("GET", PATH, b"timestamp=1")
+    assert HotLane().read(POST + HOST + b"\r\n") == HttpRequest("POST", PATH, b"timestamp=1&user=ann&click")
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ def test_simple_request_is_read() -> None:
 def test_header_that_changes_nothing_is_passed_over(header: bytes) -> None:
     lane = HotLane()
     for _ in range(2):  # Looked at, then remembered.
-        assert lane.read(POST + HOST + header + b"\r\n\r\n") == HotRequest("POST", b"timestamp=1&user=ann&click")
+        assert lane.read(POST + HOST + header + b"\r\n\r\n") == HttpRequest("POST", PATH, b"timestamp=1&user=ann&click")
 
 
 @pytest.mark.parametrize("name", [b"Idempotency-Key", b"idempotency-key"])
@@ -41,7 +43,7 @@ def test_idempotency_key_is_read_wherever_it_stands(name: bytes, place: int) -> 
         lines = [b"Host: tally\r\n", b"Accept: */*\r\n"]
         lines.insert(place, name + b": " + key.encode() + b"\r\n")
         found = lane.read(POST + b"".join(lines) + b"\r\n")
-        assert found == HotRequest("POST", b"timestamp=1&user=ann&click", (key,))
+        assert found == HttpRequest("POST", PATH, b"timestamp=1&user=ann&click", (key,))
 
 
 @pytest.mark.parametrize(

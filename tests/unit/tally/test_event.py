@@ -64,7 +64,19 @@ def test_two_spellings_of_one_name_are_two_valid_names() -> None:
     assert refusal_of_user(composed) is refusal_of_user(decomposed) is Refusal.COUNTED
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x7f", min_codepoint=0x20), min_size=1))
+@pytest.mark.parametrize("codepoint", range(0x80, 0xA0))
+def test_c1_control_anywhere_in_a_name_is_refused(codepoint: int) -> None:
+    control = chr(codepoint)
+    for user in (control, "a" + control, control + "a", "ë" + control):
+        assert refusal_of(0, user.encode(), CLICK) is Refusal.USER_HAS_CONTROL_BYTES
+
+
+@pytest.mark.parametrize("user", ["\xa0", "\u202eann", "a\u2066b", "\u200b", "Â\xa0", "\u0700"])
+def test_odd_character_that_no_terminal_obeys_is_counted(user: str) -> None:
+    assert refusal_of(0, user.encode(), CLICK) is Refusal.COUNTED
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
 def test_any_text_of_the_right_length_without_control_characters_is_a_name(text: str) -> None:
     user = text.encode()
     assert refusal_of_user(user) is (Refusal.COUNTED if len(user) <= 256 else Refusal.USER_TOO_LONG)
