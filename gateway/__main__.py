@@ -45,6 +45,11 @@ from tally.limits import raise_file_limit
 @option("--header-timeout-s", default=GatewaySettings.header_timeout_s, help="Seconds for a request to arrive.")
 @option("--idle-timeout-s", default=GatewaySettings.idle_timeout_s, help="Seconds that a connection may lie idle.")
 @option("--connections", default=GatewaySettings.connections, help="Connections that may be open at a time.")
+@option(
+    "--lame-duck-s",
+    default=GatewaySettings.lame_duck_s,
+    help="Seconds to go on after SIGTERM, while /readyz says 503.",
+)
 @option("--metrics", metavar="HOST:PORT", help="Where to answer GET /metrics, for Prometheus. Default: nowhere.")
 @option(
     "--workers",

@@ -7,6 +7,7 @@ depend on things: no new ones, then those under way, then the client that they w
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
@@ -23,10 +24,12 @@ from tally.cluster.etcd import Etcd
 from tally.cluster.reader import ClusterReader
 from tally.errors import Unavailable
 from tally.event import Event
+from tally.limits import connections_that_fit, ignore_hangup
 from tally.monitor.process import monitored
 from tally.tasks import awaited, until_cancelled
 
 _BACKLOG: Final = 1024
+_KERNEL_BUFFER_BYTES: Final = 65_536
 # How long to look for etcd and the cluster; less if there is a map to go on with.
 _START_WAIT_S: Final = 60.0
 _START_WAIT_WITH_MAP_S: Final = 3.0
@@ -62,6 +65,9 @@ class NoCluster:
 async def serve(settings: GatewaySettings) -> None:
     """Run a gateway until SIGTERM or SIGINT; a second signal ends the process at once.
 
+    Between the signal and its end it serves on for ``lame_duck_s``, but is not ready: so a balancer sees that it goes
+    before it refuses connections.
+
     Raises:
         AddressTaken: The address can't be listened on.
         TallyError: There is no etcd or no such cluster, and no map in a file either; or it is not for this version.
@@ -71,7 +77,7 @@ async def serve(settings: GatewaySettings) -> None:
         app,
         header_timeout_s=settings.header_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,
-        connections=settings.connections,
+        connections=connections_that_fit(settings.connections),
     )
     stop = stop_signal(again_after_s=_SAME_WISH_S if settings.worker is not None else 0.0)
     figures = GatewayCollector(app.answered, lambda: http.connections.open, lambda: app.backend.events_set_aside)
@@ -83,8 +89,10 @@ async def serve(settings: GatewaySettings) -> None:
             await asyncio.wait({counting, stop}, return_when=asyncio.FIRST_COMPLETED)
             if counting.done():
                 counting.result()  # Raises why.
-        finally:
             log.info("stopping")
+            app.stop()
+            await asyncio.sleep(settings.lame_duck_s)
+        finally:
             app.stop()
             listener.close()
             await finish_requests(http, settings.finish_s)
@@ -110,6 +118,7 @@ def stop_signal(again_after_s: float = 0.0) -> "asyncio.Future[None]":
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    ignore_hangup()
     return stop
 
 
@@ -119,9 +128,13 @@ async def listen(make: Callable[[], asyncio.BaseProtocol], settings: GatewaySett
     Raises:
         AddressTaken: It can't be listened on.
     """
-    return await listening.listen(
+    listener = await listening.listen(
         make, settings.address, LISTEN, backlog=_BACKLOG, reuse_port=settings.worker is not None
     )
+    for taking in listener.sockets:  # Its connections inherit it; the kernel would give each of them megabytes.
+        taking.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BUFFER_BYTES)
+        taking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BUFFER_BYTES)
+    return listener
 
 
 async def _count(settings: GatewaySettings, app: App) -> None:

@@ -33,6 +33,7 @@ class GatewaySettings:
         header_timeout_s: How long a request's head may take to arrive; its body has as long again.
         idle_timeout_s: How long a connection may lie idle.
         connections: How many may be open at a time.
+        lame_duck_s: How long it goes on serving after the signal to end, while ``/readyz`` says that it goes.
         metrics: ``host:port`` to answer ``GET /metrics`` on, port 0 for a free one; None: nowhere. With several workers
             the next ones take the ports after it.
         workers: How many processes share the address.
@@ -51,6 +52,7 @@ class GatewaySettings:
     header_timeout_s: float = 10.0
     idle_timeout_s: float = 75.0
     connections: int = 10_000
+    lame_duck_s: float = 5.0
     metrics: str | None = None
     workers: int = 1
     worker: int | None = None
@@ -63,6 +65,7 @@ class GatewaySettings:
         _check("--header-timeout-s (TALLY_HEADER_TIMEOUT_S)", self.header_timeout_s, 0.1, 3600)
         _check("--idle-timeout-s (TALLY_IDLE_TIMEOUT_S)", self.idle_timeout_s, 0.1, 3600)
         _check("--connections (TALLY_CONNECTIONS)", self.connections, 1, 1_000_000)
+        _check("--lame-duck-s (TALLY_LAME_DUCK_S)", self.lame_duck_s, 0, 3600)
         _check("--workers (TALLY_WORKERS)", self.workers, 1, WORKERS_MAX)
         _ = self.address, self.resolved, self.metrics_address  # They complain, if need be.
 

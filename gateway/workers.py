@@ -87,7 +87,7 @@ async def _keep_up(number: int, arguments: Sequence[str], stop: "asyncio.Future[
 
 def end_s_max(settings: GatewaySettings) -> float:
     """Return how long a worker may take to end, before it is killed. Pure."""
-    return settings.finish_s + _END_S
+    return settings.lame_duck_s + settings.finish_s + _END_S
 
 
 async def _end(process: asyncio.subprocess.Process, ending: "asyncio.Task[int]", within_s: float) -> int:

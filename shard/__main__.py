@@ -23,7 +23,7 @@ from tally.command.options import (
     resolve_option,
 )
 from tally.errors import ConfigError, TallyError
-from tally.limits import raise_file_limit
+from tally.limits import ignore_hangup, raise_file_limit
 from tally.tasks import awaited
 
 
@@ -126,6 +126,7 @@ async def _until_signalled(settings: ShardSettings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signalled)
+    ignore_hangup()
     await asyncio.wait([serving])
     if not serving.cancelled():
         serving.result()

@@ -64,7 +64,7 @@ class Tally(System):
             own += ["--peer-listen", str(Address(LOOPBACK, next(ports)))]
             self._start(shard, "shard", etcd, own)
         gateway = Address(LOOPBACK, next(ports))
-        own = ["--listen", str(gateway), "--workers", str(self._gateways), *self._gateway_flags]
+        own = ["--listen", str(gateway), "--workers", str(self._gateways), "--lame-duck-s", "0", *self._gateway_flags]
         self._start("gateway", "gateway", etcd, own)
         self.processes.wait_until(lambda: nginx.answers(gateway, "/readyz"), name="gateway", within_s=READY_S)
         self.address, self.grpc = gateway, shard_addresses[0]

@@ -239,7 +239,7 @@ class Cluster:
         etcd = self.etcd_by.get(name, self.etcd.endpoint)
         shared = ["--etcd", etcd, "--cluster", self.name, "--listen", self.address(name)]
         if name == GATEWAY:
-            return ["gateway", *shared, "--map-file", str(self._directory / "map.json")]
+            return ["gateway", *shared, "--map-file", str(self._directory / "map.json"), "--lame-duck-s", "0"]
         shared += ["--peer-listen", self.peer_address(name)]
         return ["shard", *shared, "--id", name, "--data", str(self.data(name)), "--lease-s", str(self._lease_s)]
 

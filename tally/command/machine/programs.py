@@ -74,7 +74,7 @@ class Machine:
     def gateway(self) -> Program:
         """Return the gateway."""
         map_file = str(self.data.absolute() / GATEWAY / "map.json")
-        own = ["--listen", str(self.http), "--map-file", map_file]
+        own = ["--listen", str(self.http), "--map-file", map_file, "--lame-duck-s", "0"]
         return self._program(GATEWAY, self._python("gateway", own), str(self.http))
 
     def _python(self, module: str, own: Sequence[str]) -> list[str]:

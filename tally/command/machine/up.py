@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -146,8 +147,11 @@ async def _until_interrupted(run: Run) -> None:
 
     def ask(what: signal.Signals) -> None:
         if not asked.is_set():
-            click.echo(f"{what.name} received", err=True)
-        (asked_again if asked.is_set() else asked).set()
+            asked.set()
+            with suppress(OSError):  # Its terminal may be what is gone.
+                click.echo(f"{what.name} received", err=True)
+        elif what is not signal.SIGHUP:  # The kernel and a shell may both send it: nobody has lost patience.
+            asked_again.set()
 
     loop = asyncio.get_running_loop()
     for what in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -25,7 +25,11 @@ NOWHERE = "127.0.0.1:1"  # No etcd listens there.
 
 async def start(*arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "gateway", *arguments), stdout=PIPE, stderr=PIPE, env=env, cwd=cwd
+        *(sys.executable, "-P", "-m", "gateway", "--lame-duck-s", "0", *arguments),
+        stdout=PIPE,
+        stderr=PIPE,
+        env=env,
+        cwd=cwd,
     )
 
 
@@ -57,6 +61,46 @@ async def test_gateway_without_a_cluster_is_healthy_but_not_ready(number: signal
     assert await listening_port(process) == port
     process.terminate()
     await process.communicate()
+
+
+async def test_gateway_that_ends_serves_on_for_a_while_but_is_not_ready() -> None:
+    """So a balancer sees that it goes, before anybody is refused."""
+    process = await start("--etcd", NOWHERE, "--listen", "127.0.0.1:0", "--lame-duck-s", "1")
+    port = await listening_port(process)
+    async with await RawClient.connect(port) as client:
+        assert (await client.ask("GET", "/healthz")).status == 200
+        process.terminate()
+        await told(process, "stopping")
+        answer = await client.ask("GET", "/healthz")
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+    async with await RawClient.connect(port) as client:
+        answer = await client.ask("GET", "/readyz")
+        assert (answer.status, answer.headers["connection"]) == (503, "close")
+        assert b"shutting down" in answer.body
+    async with await RawClient.connect(port) as idle:
+        await asyncio.wait_for(process.communicate(), 10)
+        assert await idle.is_closed()
+    assert process.returncode == 0
+
+
+async def test_hangup_ends_nothing() -> None:
+    process = await start("--etcd", NOWHERE, "--listen", "127.0.0.1:0")
+    port = await listening_port(process)
+    process.send_signal(signal.SIGHUP)
+    await told(process, "hangup_ignored")
+    async with await RawClient.connect(port) as client:
+        assert (await client.ask("GET", "/healthz")).status == 200
+    process.terminate()
+    await process.communicate()
+    assert process.returncode == 0
+
+
+async def told(process: Process, event: str) -> None:
+    """Wait until a process logs an event."""
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENT_S):
+        while json.loads(await process.stderr.readline())["event"] != event:
+            pass
 
 
 async def test_metrics_tell_how_requests_were_answered() -> None:

@@ -7,7 +7,7 @@ import signal
 import socket
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -89,6 +89,26 @@ async def test_workers_share_an_address_and_end_together() -> None:
         await asyncio.wait_for(process.communicate(), ENDS_S)
         assert process.returncode == 0
         assert all(map(has_ended, workers))
+
+
+async def test_hangup_of_the_whole_group_ends_none_of_them() -> None:
+    """So a terminal says that it is gone."""
+    (port,) = free_ports(1)
+    async with running(port) as process:
+        workers = workers_of(process)
+        for pid in (process.pid, *workers):
+            os.kill(pid, signal.SIGHUP)
+        await told(process, rb'"hangup_ignored"', times=WORKERS + 1)
+        assert workers_of(process) == workers
+        await served(port)
+
+
+async def test_clients_that_keep_idle_connections_lock_nobody_out() -> None:
+    (port,) = free_ports(1)
+    async with running(port, "--connections", "4"), AsyncExitStack() as idle:
+        for _ in range(CONNECTIONS):
+            client = await idle.enter_async_context(await RawClient.connect(port))
+            assert (await client.ask("GET", "/healthz")).status == 200
 
 
 async def test_worker_that_dies_is_started_again_and_the_others_serve_on() -> None:
