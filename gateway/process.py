@@ -131,10 +131,15 @@ async def listen(make: Callable[[], asyncio.BaseProtocol], settings: GatewaySett
     listener = await listening.listen(
         make, settings.address, LISTEN, backlog=_BACKLOG, reuse_port=settings.worker is not None
     )
-    for taking in listener.sockets:  # Its connections inherit it; the kernel would give each of them megabytes.
+    bound_kernel_buffers(listener)
+    return listener
+
+
+def bound_kernel_buffers(listener: asyncio.Server) -> None:
+    """Bound what the kernel keeps for each connection that a listener takes; it would give it megabytes."""
+    for taking in listener.sockets:
         taking.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BUFFER_BYTES)
         taking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BUFFER_BYTES)
-    return listener
 
 
 async def _count(settings: GatewaySettings, app: App) -> None:

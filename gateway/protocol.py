@@ -121,6 +121,7 @@ class Connection(asyncio.BufferedProtocol):
         "_app",
         "_connections",
         "_has_ended",
+        "_has_turn",
         "_inbox",
         "_is_reading",
         "_is_unread",
@@ -150,6 +151,7 @@ class Connection(asyncio.BufferedProtocol):
         self._has_ended = False  # The client's side.
         self._is_reading = True
         self._is_unread = False  # The client does not fetch what is written.
+        self._has_turn = False  # The next request is begun soon.
 
     # What the event loop calls.
 
@@ -181,12 +183,15 @@ class Connection(asyncio.BufferedProtocol):
                 return
         if self.phase < _LINGERING:
             self._inbox.add(data)
-            self._go_on()
+            if self._has_turn:
+                self._balance()
+            else:
+                self._go_on()
 
     def eof_received(self) -> bool:
         """Go on while answers are due: a client may end its side and still read, as ``nc -N`` does."""
         self._has_ended = True
-        if self.phase in (_ANSWERING, _UNREAD):
+        if self.phase in (_ANSWERING, _UNREAD) or self._has_turn:
             return True
         self._end_within(self.phase is not _ENDED and self._inbox.is_within_request)
         return False
@@ -205,14 +210,25 @@ class Connection(asyncio.BufferedProtocol):
     # Requests.
 
     def _go_on(self) -> None:
-        """Begin what is complete, until a request has to be waited for, or nothing is left."""
+        """Begin the next request if it is complete.
+
+        One at a time, even if it is answered at once: between two requests of one client all others have their turn.
+        """
+        self._has_turn = False
+        request = None
         try:
-            while self.phase <= _BODY and (request := self._inbox.next_request()) is not None:
-                self._begin(request)
+            if self.phase <= _BODY:
+                request = self._inbox.next_request()
+                if request is not None:
+                    self._begin(request)
         except Refused as exc:
             self._refuse(exc)
         if self.phase <= _BODY:
-            self._wait_for_rest()
+            if request is not None and self._inbox.buffer:
+                self._has_turn = True
+                self._loop.call_soon(self._go_on)
+            else:
+                self._wait_for_rest()
         self._balance()
 
     def _wait_for_rest(self) -> None:
@@ -372,8 +388,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _balance(self) -> None:
         """Tell what is held of an unfinished request; read no more while complete ones wait."""
-        self._connections.hold(self, self._inbox.held_bytes if self.phase <= _BODY else 0)
-        is_reading = not (self._inbox.buffer and self.phase in (_ANSWERING, _UNREAD))
+        has_complete = self._has_turn or self.phase in (_ANSWERING, _UNREAD)
+        self._connections.hold(self, 0 if has_complete or self.phase > _BODY else self._inbox.held_bytes)
+        is_reading = not (self._inbox.buffer and has_complete)
         if is_reading is not self._is_reading and self._transport is not None and not self._transport.is_closing():
             self._is_reading = is_reading
             if is_reading:

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tally.printable import printable
+
 _WIDTH: Final = 10_000  # Long paths are not cut, so that they can be copied; programs read -o json.
 
 
@@ -17,7 +19,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     for heading in headings:
         drawn.add_column(heading, no_wrap=True)
     for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))  # Text: a name may hold what is markup elsewhere.
+        drawn.add_row(*(Text(printable(cell)) for cell in row))  # Text: a name may hold what is markup elsewhere.
     page = StringIO()
     Console(file=page, width=_WIDTH, color_system=None).print(drawn)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())

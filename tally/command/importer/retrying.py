@@ -9,6 +9,8 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Final
 
+from tally.printable import printable
+
 GIVE_UP_AFTER_S: Final = 600
 GIVE_UP_AFTER_S_MAX: Final = 86_400
 # A key is known for this long after its event was counted, at least: then no attempt may be repeated any more.
@@ -76,7 +78,7 @@ def explain(verdict: Verdict, status: int, body: bytes) -> str:
         detail = None
     if isinstance(detail, str):
         # Whatever answered, it shall not write control characters to a terminal.
-        detail = "".join(char if char.isprintable() else "?" for char in detail)
+        detail = printable(detail)
         return detail if verdict is Verdict.REFUSED else f"{status}, {detail}"
     return f"{status} from what is no gateway" if 400 <= status < 500 else f"{status}, no reason given"
 

@@ -61,7 +61,8 @@ REASONS = [
     (Verdict.UNKNOWN, 503, b'{"detail": "no primary"}', "503, no primary"),
     (Verdict.UNKNOWN, 502, b"[]", "502, no reason given"),
     (Verdict.UNKNOWN, 200, b"", "200, no reason given"),
-    (Verdict.REFUSED, 400, b'{"detail": "\\u001b[31mred\\n"}', "?[31mred?"),
+    (Verdict.REFUSED, 400, b'{"detail": "\\u001b[31mred\\n"}', r"\x1b[31mred\n"),
+    (Verdict.REFUSED, 400, b'{"detail": "\\u202ered"}', r"\u202ered"),
 ]
 
 
