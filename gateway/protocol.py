@@ -31,7 +31,7 @@ from gateway.hot_lane import HOT_BYTES_MAX, HotLane
 from gateway.inbox import Inbox
 from gateway.problems import Refused, refused
 from gateway.request import HttpRequest
-from gateway.timing import AtMostOncePer
+from gateway.timing import AtMostOncePer, Turns
 from gateway.waiting import Phase
 
 READ_BYTES: Final = 8192
@@ -39,6 +39,8 @@ HELD_BYTES_MAX: Final = 128 * 2**20
 # How long what comes behind the last answer is read and thrown away.
 _LINGER_S: Final = 1.0
 _TELL_AGAIN_S: Final = 1.0
+# Of pipelined requests; then the loop looks for others, such as a new client.
+_TURNS_AT_ONCE: Final = 64
 _WRITE_BUFFER_BYTES: Final = 4096  # What an answer that is not fetched may take here, beside the kernel's buffer.
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNKNOWN: Final = HttpRequest("", b"", b"", closes=True)  # Stands for a request that could not be read.
@@ -60,6 +62,7 @@ class HttpServer:
         writer: Writes answers.
         loop: The one that it serves in.
         connections: Those that are open, and their bounds.
+        turns: Of connections that have sent more than one request.
         read_buffer: Where each connection reads into.
     """
 
@@ -99,6 +102,7 @@ class HttpServer:
             connections_max=connections,
             held_bytes_max=held_bytes_max,
         )
+        self.turns = Turns(loop, _TURNS_AT_ONCE)
         self._refusals: dict[HTTPStatus, AtMostOncePer] = {}
 
     def __call__(self) -> "Connection":
@@ -186,7 +190,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._has_turn:
                 self._balance()
             else:
-                self._go_on()
+                self.take_turn()
 
     def eof_received(self) -> bool:
         """Go on while answers are due: a client may end its side and still read, as ``nc -N`` does."""
@@ -205,11 +209,11 @@ class Connection(asyncio.BufferedProtocol):
         self._is_unread = False
         if self.phase is _UNREAD and self._transport is not None and not self._transport.is_closing():
             self._move(_IDLE)
-            self._go_on()
+            self.take_turn()
 
     # Requests.
 
-    def _go_on(self) -> None:
+    def take_turn(self) -> None:
         """Begin the next request if it is complete.
 
         One at a time, even if it is answered at once: between two requests of one client all others have their turn.
@@ -226,7 +230,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.phase <= _BODY:
             if request is not None and self._inbox.buffer:
                 self._has_turn = True
-                self._loop.call_soon(self._go_on)
+                self._server.turns.add(self.take_turn)
             else:
                 self._wait_for_rest()
         self._balance()
@@ -272,7 +276,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.phase is _ANSWERING:
             self._answer(request, answer)
             if self._inbox.buffer or self._has_ended:
-                self._go_on()
+                self.take_turn()
 
     def _answer(self, request: HttpRequest, answer: HttpAnswer) -> None:
         """Send an answer; then wait for the next request, or end."""

@@ -1,33 +1,42 @@
-"""Two things that depend on time: an alarm, and a line in the log that must not fill it."""
+"""Two things that depend on time: whose turn it is, and a line in the log that must not fill it."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 
-class Alarm:
-    """Calls back once after a time, unless it is stopped before.
+class Turns:
+    """Calls back one after the other, a few at a time; in between the event loop looks for what else there is."""
 
-    Stopped, it knows nothing of whom it was to call: so that a connection which has one is freed when it is closed, not
-    when the garbage collector comes by.
-    """
+    def __init__(self, loop: asyncio.AbstractEventLoop, at_once: int) -> None:
+        """Begin with nobody.
 
-    __slots__ = ("_after_s", "_loop", "_timer")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, after_s: float) -> None:
+        Args:
+            loop: Calls.
+            at_once: How many have their turn in one go.
+        """
         self._loop = loop
-        self._after_s = after_s
-        self._timer: asyncio.TimerHandle | None = None
+        self._at_once = at_once
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._is_called = False
 
-    def start(self, callback: Callable[[], None]) -> None:
-        """Let the time begin, if it is not running."""
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._after_s, callback)
+    def add(self, callback: Callable[[], None]) -> None:
+        """Let somebody have a turn soon, after all that wait already."""
+        self._waiting.append(callback)
+        self._call()
 
-    def stop(self) -> None:
-        """Do not call back, until started again."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _call(self) -> None:
+        if self._waiting and not self._is_called:
+            self._is_called = True
+            self._loop.call_soon(self._give)
+
+    def _give(self) -> None:
+        self._is_called = False
+        try:
+            for _ in range(min(self._at_once, len(self._waiting))):
+                self._waiting.popleft()()
+        finally:  # Whatever one of them does, the others have their turn.
+            self._call()
 
 
 class AtMostOncePer:
