@@ -19,6 +19,7 @@ from gateway.timing import AtMostOncePer
 from tally.client.counts import HourCounts
 from tally.event import Event, key_hash
 from tally.hashing import hour_of
+from tally.tasks import awaited
 
 # In milliseconds this is March 1973; in seconds, the year 5138. Who sends less has probably sent seconds.
 LIKELY_SECONDS_BELOW: Final = 10**11
@@ -129,7 +130,7 @@ class App:
         return text("ok\n")
 
     def _readiness(self, _request: HttpRequest) -> Begun:
-        return asyncio.ensure_future(self._tell_readiness())
+        return awaited(self._tell_readiness(), name="readiness")
 
     async def _tell_readiness(self) -> HttpAnswer:
         """Say whether to send requests here.
