@@ -4,7 +4,7 @@ from tally.cluster.etcd import Etcd, ModRevision, Put
 from tally.cluster.keys import Keys
 from tally.cluster.reader import ClusterReader
 from tally.hashing import Shape
-from tests.support.cluster_values import config, members
+from tests.support.cluster_values import SECRET, config, members
 from tests.unit.tally.cluster.test_map_text import large_map
 
 
@@ -12,7 +12,7 @@ async def test_cluster_grows_into_the_packed_form(etcd: Etcd, keys: Keys) -> Non
     slots, seen = 4096, []
     of = config(copies=5, shape=Shape(slots=slots))
     shards = [Put(keys.member(name), one.to_json()) for name, one in members(3).items()]
-    await etcd.commit([], [Put(keys.config, of.to_json()), *shards])
+    await etcd.commit([], [Put(keys.config, of.to_json()), Put(keys.secret, SECRET.to_json()), *shards])
     reader = ClusterReader(etcd, keys)
     revision = 0
     for copies in (1, 2, 5, 6):
