@@ -143,7 +143,8 @@ class App:
         is_ready = self._was_ready and not self.is_stopping
         if self.is_stopping:
             reasons = ["this process is shutting down", *reasons]
-        lines = ["ready" if is_ready else "not ready", *reasons]
+        # Not a reason to wait with the first requests: the other slots, and what is not refused, are served.
+        lines = ["ready" if is_ready else "not ready", *reasons, *self.backend.refusing()]
         return text("\n".join(lines) + "\n", HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
 

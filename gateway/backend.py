@@ -39,3 +39,6 @@ class Backend(Protocol):
 
     async def not_serving(self) -> list[str]:
         """Return why some slots have no serving primary, one reason an entry; empty when all have."""
+
+    def refusing(self) -> list[str]:
+        """Return where something is refused although it is served, as the last ``not_serving`` found it."""

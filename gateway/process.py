@@ -61,6 +61,10 @@ class NoCluster:
         """Say why."""
         return ["the cluster is not found yet"]
 
+    def refusing(self) -> list[str]:
+        """Return nothing: nobody is served either."""
+        return []
+
 
 async def serve(settings: GatewaySettings) -> None:
     """Run a gateway until SIGTERM or SIGINT; a second signal ends the process at once.

@@ -1,6 +1,7 @@
 """What a shard tells a monitor: names, units and meanings. Pure: numbers go in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -19,6 +20,7 @@ class Figures(NamedTuple):
         slots_serving: How many slots it serves as primary.
         queued_events: How many events wait for their op, or are in one that is not committed.
         set_aside: How often its own client set an event aside.
+        refusing: Of how many slots that it serves it refuses something, by reason.
         disk_used: How much of the disk is used, 0 to 1; None before the first look.
     """
 
@@ -27,6 +29,7 @@ class Figures(NamedTuple):
     queued_events: int
     set_aside: int
     disk_used: float | None
+    refusing: Mapping[str, int] = MappingProxyType({})
 
 
 class ShardCollector(Collector):
@@ -77,6 +80,14 @@ def metrics_of(figures: Figures) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "tally_slots_serving", "Slots that this shard serves as primary now.", value=figures.slots_serving
     )
+    refusing = GaugeMetricFamily(
+        "tally_slots_refusing",
+        "Slots that this shard serves, but in which it refuses something, or did within the last 10 seconds.",
+        labels=["reason"],
+    )
+    for reason, slots in sorted(figures.refusing.items()):
+        refusing.add_metric([reason], slots)
+    yield refusing
     yield GaugeMetricFamily(
         "tally_queued_events",
         "Events on this shard that wait for their op, or are in one that is not committed yet.",

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Final
 
@@ -184,6 +185,7 @@ class _Node:
             queued_events=self._engine.queued_events,
             set_aside=self._client.events_set_aside,
             disk_used=self._room.used,
+            refusing=Counter(map(str, self._engine.refusing().values())),
         )
 
     async def serve(self, stop: Stop) -> None:

@@ -30,6 +30,7 @@ from shard.engine.passes import Passes
 from shard.engine.points import Counts, Reached, counts_all, goes_on
 from shard.engine.reads import Reads
 from shard.engine.redundancy import Redundancy
+from shard.engine.refusals import Reason
 from shard.engine.slot_copy import Arrived, Reply, SlotCopy
 from shard.engine.steps import Outside, Steps, Work
 from shard.replica.replica import Replica, Role
@@ -142,6 +143,8 @@ class Engine:
         """Let a sub-batch be counted; ``reply`` is called once, now or when it is durable."""
         copy = self._copies[slot]
         full = self._steps.queued_events >= QUEUE_EVENTS_MAX
+        if self._takes_no_ops or full:
+            self.refused(slot, Reason.DISK_FULL if self._takes_no_ops else Reason.QUEUE_FULL)
         if self._steps.is_ahead(copy, epoch) or self._takes_no_ops or full:
             reply(Answer(node_pb2.OUTCOME_NOT_READY), copy.epoch, 0)
         else:
@@ -195,6 +198,27 @@ class Engine:
         """Return the slots that this shard serves now, and in which epoch."""
         return {copy.slot: copy.epoch for copy in self._copies if copy.replica.role is Role.SERVING}
 
+    def refused(self, slot: int, reason: Reason) -> None:
+        """Note that something was refused in a slot, if this shard serves it."""
+        if self._copies[slot].replica.role is Role.SERVING:
+            self._steps.refusals.note(slot, reason, self._steps.now())
+
+    def refusing(self) -> dict[int, Reason]:
+        """Return the slots served here in which something is or was just refused, and why."""
+        lately = self._steps.refusals.recent(self._steps.now())
+        found: dict[int, Reason] = {}
+        for copy in self._copies:
+            row = copy.replica.row
+            if row is None or copy.replica.role is not Role.SERVING:
+                continue
+            if self._takes_no_ops:
+                found[copy.slot] = Reason.DISK_FULL
+            elif len(row.in_sync) < row.min_copies:
+                found[copy.slot] = Reason.FEW_COPIES
+            elif copy.slot in lately:
+                found[copy.slot] = lately[copy.slot]
+        return found
+
     def status(self, response: node_pb2.StatusResponse) -> None:
         """Tell what is here."""
         for copy in self._copies:
@@ -215,6 +239,9 @@ class Engine:
                 joining=joining,
                 clone_bytes=copy.clone_bytes,
             )
+        refusing = self.refusing()
+        response.refusing_slots.extend(refusing)
+        response.refusing_reasons.extend(refusing.values())
         response.disk_full, response.takes_no_events = self._takes_no_copies, self._takes_no_ops
         figures = self.redundancy.figures(self._steps.now())
         response.redundancy.single_copy_slot_seconds = figures.single_copy_s

@@ -19,13 +19,21 @@ from protos.tally.internal.v1 import node_pb2
 from shard.counting.writers import Answer
 from shard.engine.points import Point, Reached
 from shard.engine.redundancy import Redundancy
+from shard.engine.refusals import Reason, Refusals
 from shard.engine.slot_copy import Arrived, SlotCopy, Step
 from shard.replica import words
+from shard.replica.replica import Role
 from shard.replica.words import Effects
 from tally.cluster.rows import Change, Request
 
 log = structlog.get_logger()
 
+_REASONS: Final = {
+    node_pb2.OUTCOME_NOT_READY: Reason.NO_ROOM_FOR_WRITERS,
+    node_pb2.OUTCOME_FORGOTTEN: Reason.WRITER_FORGOTTEN,
+    node_pb2.OUTCOME_OUT_OF_ORDER: Reason.OUT_OF_ORDER,
+    node_pb2.OUTCOME_CONTENT_DIFFERS: Reason.CONTENT_DIFFERS,
+}
 _ASKED: Final = {Change.ADD: Point.ADD_ASKED, Change.PROMOTE: Point.PROMOTE_ASKED}
 
 
@@ -71,6 +79,7 @@ class Steps:
         unflushed: Copies that wrote something, and what comes after the flush.
         queued_events: How many events wait for their op, or for its commit.
         redundancy: Is told of terms that ended.
+        refusals: Is told of all that is refused in slots that are served.
     """
 
     def __init__(
@@ -89,6 +98,7 @@ class Steps:
         self.unflushed: list[tuple[SlotCopy, Effects]] = []
         self.queued_events = 0
         self.redundancy: Final = redundancy
+        self.refusals: Final = Refusals()
         self._outside = outside
         self._work = work
         self._reached = reached
@@ -208,17 +218,29 @@ class Steps:
         for arrived, answer in zip(copy.take_answering(), counted.answers, strict=True):
             if answer.outcome == node_pb2.OUTCOME_CONTENT_DIFFERS:
                 log.error("sub_batch_content_differs", slot=copy.slot, seq=arrived.batch.seq)
-            elif answer.outcome == node_pb2.OUTCOME_NOT_READY:
-                log.error("slot_has_too_many_writers", slot=copy.slot, writers=counted.record.writers)
+            if answer.outcome in _REASONS:
+                self.refusals.note(copy.slot, _REASONS[answer.outcome], self.now())
             self._answer(arrived, answer, copy, opnum=counted.record.opnum)
 
     def _act_refuse(self, copy: SlotCopy, act: words.Refuse) -> None:
         outcome: node_pb2.Outcome.ValueType = act.outcome  # type: ignore[assignment]
+        if copy.replica.role is Role.SERVING:
+            self._note_refusal(copy, readers=not isinstance(act.tokens[0], Arrived))
         for token in act.tokens:
             if isinstance(token, Arrived):
                 self._answer(token, Answer(outcome), copy)
             else:
                 token.refuse(outcome)
+
+    def _note_refusal(self, copy: SlotCopy, *, readers: bool) -> None:
+        row = copy.replica.row
+        if readers:
+            reason = Reason.READ_NOT_CONFIRMED
+        elif row is not None and len(row.in_sync) < row.min_copies:
+            reason = Reason.FEW_COPIES
+        else:
+            reason = Reason.OP_NOT_COMMITTED
+        self.refusals.note(copy.slot, reason, self.now())
 
     def _act_tell(self, _copy: SlotCopy, act: words.Tell) -> None:
         for read in act.tokens:

@@ -16,6 +16,7 @@ from shard.counting.op import OP_EVENTS_MAX, SubBatch
 from shard.counting.writers import Answer
 from shard.engine.engine import Engine
 from shard.engine.hour_parts import PartOfHour, Question
+from shard.engine.refusals import Reason
 from shard.rpc.calls_wire import INCARNATION_BYTES
 from shard.rpc.replication import Cloning, ReplicateStream
 from shard.rpc.to_controller import ToController
@@ -135,6 +136,8 @@ class _Stream:
             return
         batch = sub_batch_from_wire(wire, self._shape)
         if batch is None:
+            if wire.slot < self._shape.slots:
+                self._engine.refused(wire.slot, Reason.MALFORMED)
             reply(Answer(node_pb2.OUTCOME_MALFORMED), 0, 0)
         else:
             self._engine.submit(wire.slot, wire.epoch, batch, reply)

@@ -83,6 +83,7 @@ class RoutedClient:
             lambda: source.state, readers_max=reads_waiting, wake=self._wake, reread_map=source.refresh_soon
         )
         self._readiness = SharedLook(self._look)
+        self._refusing: list[str] = []
         self._links: dict[str, Link] = {}
         self._timer: asyncio.Task[None] | None = None
 
@@ -150,12 +151,19 @@ class RoutedClient:
         """
         return await self._readiness.ask(self._loop.time())
 
+    def refusing(self) -> list[str]:
+        """Return where something is refused although it is served, as the last look of ``not_serving`` found it."""
+        return self._refusing
+
     async def _look(self) -> list[str]:
         links = {shard: self._link(shard) for shard in self._source.state.members}
-        reasons = await readiness.not_serving(
+        found = await readiness.look(
             self._source.state, {shard: link.stub for shard, link in links.items() if link is not None}
         )
-        return reasons + readiness.broken_streams({shard: link.failures for shard, link in self._links.items()})
+        self._refusing = found.refusing
+        return found.not_serving + readiness.broken_streams(
+            {shard: link.failures for shard, link in self._links.items()}
+        )
 
     @property
     def events_set_aside(self) -> int:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import grpc.aio
 
@@ -18,8 +19,27 @@ STATUS_TIMEOUT_S: Final = 0.5
 BREAKS_IN_A_ROW: Final = 5
 
 
-async def not_serving(state: ClusterState, stubs: "Mapping[str, node_pb2_grpc.NodeAsyncStub]") -> list[str]:
-    """Return one line a reason; empty when every slot has a serving primary.
+class Served(NamedTuple):
+    """What a shard serves: slot -> epoch; and where it refuses something nevertheless: slot -> why, in a word."""
+
+    serving: Mapping[int, int]
+    refusing: Mapping[int, str] = MappingProxyType({})
+
+
+class Look(NamedTuple):
+    """What one look at the shards found.
+
+    Attributes:
+        not_serving: One line a reason; empty when every slot has a serving primary.
+        refusing: One line for each shard and reason for which something is refused in slots that are served.
+    """
+
+    not_serving: list[str]
+    refusing: list[str]
+
+
+async def look(state: ClusterState, stubs: "Mapping[str, node_pb2_grpc.NodeAsyncStub]") -> Look:
+    """Ask the shards what they serve.
 
     Args:
         state: Who should serve what.
@@ -27,16 +47,18 @@ async def not_serving(state: ClusterState, stubs: "Mapping[str, node_pb2_grpc.No
     """
     if state.map is None:
         found = f"{len(state.alive)} of {state.config.first_shards} shards are there"
-        return [f"there is no map yet: {found}"]
+        return Look([f"there is no map yet: {found}"], [])
     shards = sorted(state.map.slots_per_primary())
     answers = await asyncio.gather(*(serving_slots(state, shard, stubs.get(shard)) for shard in shards))
-    return reasons(state.map, dict(zip(shards, answers, strict=True)))
+    served = dict(zip(shards, answers, strict=True))
+    serving = {shard: one.serving if one is not None else None for shard, one in served.items()}
+    return Look(reasons(state.map, serving), refusals(served))
 
 
 async def serving_slots(
     state: ClusterState, shard: str, stub: "node_pb2_grpc.NodeAsyncStub | None", timeout_s: float = STATUS_TIMEOUT_S
-) -> dict[int, int] | None:
-    """Return slot -> epoch as the shard serves them; None if it does not answer, or another one does in its place."""
+) -> Served | None:
+    """Return what a shard serves; None if it does not answer, or another one does in its place."""
     if stub is None:
         return None
     try:
@@ -47,7 +69,10 @@ async def serving_slots(
         if is_cancelled():
             raise
         return None  # The channel was closed, because the shard has another address now.
-    return dict(zip(status.slots, status.epochs, strict=False))
+    return Served(
+        dict(zip(status.slots, status.epochs, strict=False)),
+        dict(zip(status.refusing_slots, status.refusing_reasons, strict=False)),
+    )
 
 
 def reasons(held: SlotMap, serving: Mapping[str, Mapping[int, int] | None]) -> list[str]:
@@ -61,6 +86,18 @@ def reasons(held: SlotMap, serving: Mapping[str, Mapping[int, int] | None]) -> l
         missing = [slot for slot in wanted if slots.get(slot, 0) < held.rows[slot].epoch]
         if missing:
             found.append(f"shard {shard} does not serve {_count(missing)} yet")
+    return found
+
+
+def refusals(served: Mapping[str, Served | None]) -> list[str]:
+    """Return one line for each shard and reason for which it refuses something."""
+    found: list[str] = []
+    for shard, one in sorted(served.items()):
+        by_reason: dict[str, list[int]] = {}
+        for slot, reason in one.refusing.items() if one is not None else ():
+            by_reason.setdefault(reason, []).append(slot)
+        for reason, slots in sorted(by_reason.items()):
+            found.append(f"shard {shard} refuses something in {_count(slots)}: {reason}")
     return found
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -67,6 +67,7 @@ class StatusReport:
         moves: How many copies are joining now.
         copies_at_place, copies_to_be: How many copies are where they are to be, of how many; None if that is not known.
         not_writable: Slots that take no writes, for too few copies are in sync.
+        refusing: Reason -> slots that are served, but in which something is refused, or was just now.
         without_live_copy: Slots of whose in-sync copies none is on a shard that is alive and has it.
         etcd_alarms: Which stand in etcd, such as NOSPACE.
     """
@@ -88,12 +89,15 @@ class StatusReport:
     not_writable: tuple[int, ...]
     without_live_copy: tuple[int, ...]
     etcd_alarms: tuple[str, ...]
+    refusing: Mapping[str, tuple[int, ...]]
 
     @property
     def well(self) -> bool:
         """Whether each slot is served and takes writes, by a map that can be changed."""
         refusing = any(shard.slots and shard.takes_no_events for shard in self.shards)
-        return self.all_serve and not (self.not_writable or refusing or self.recovering or self.map_outdated)
+        return self.all_serve and not (
+            self.not_writable or self.refusing or refusing or self.recovering or self.map_outdated
+        )
 
 
 def status_report(state: ClusterState, answers: Answers, etcd_alarms: tuple[str, ...] = ()) -> StatusReport:
@@ -144,6 +148,7 @@ def status_report(state: ClusterState, answers: Answers, etcd_alarms: tuple[str,
         not_writable=found.not_writable,
         without_live_copy=_without_live_copy(state, gone),
         etcd_alarms=etcd_alarms,
+        refusing=_refusing(answers),
     )
 
 
@@ -180,6 +185,14 @@ def _without_live_copy(state: ClusterState, gone: Set[tuple[int, str]]) -> tuple
         for slot, row in enumerate(rows)
         if not any(shard in state.alive and (slot, shard) not in gone for shard in row.in_sync)
     )
+
+
+def _refusing(answers: Answers) -> dict[str, tuple[int, ...]]:
+    found: dict[str, list[int]] = {}
+    for answer in answers.values():
+        for slot, reason in (answer.refusing if answer is not None else {}).items():
+            found.setdefault(reason, []).append(slot)
+    return {reason: tuple(sorted(slots)) for reason, slots in sorted(found.items())}
 
 
 def _served(state: ClusterState, answers: Answers) -> Counter[str]:
@@ -219,7 +232,7 @@ def render_table(report: StatusReport) -> str:
         lines.append(f"slots: {report.slots}, not shared out yet: too few shards so far")
         return "\n".join([*lines, *_alarms(report)])
     lines.append(f"slots: {report.slots_serving} of {report.slots} are served")
-    in_need = (*_on_a_single_copy(report), *_in_need(report), *_full_disks(report), *_alarms(report))
+    in_need = (*_on_a_single_copy(report), *_in_need(report), *_refused(report), *_full_disks(report), *_alarms(report))
     return "\n".join([*lines, _copies(report), *in_need])
 
 
@@ -263,6 +276,16 @@ def _on_a_single_copy(report: StatusReport) -> list[str]:
         return []
     whole = f"for {sum(seconds.values()):.1f} slot-seconds since the shards started"
     return [f"on a single copy: {whole}, most of it on {worst} ({seconds[worst]:.1f})"]
+
+
+def _refused(report: StatusReport) -> list[str]:
+    """Say in which slots something is refused although they are served; what is told in other words is left out."""
+    told = {"few_copies", "disk_full"}
+    return [
+        f"refuse something, or did within 10 s ({reason}): {named_slots(slots)}"
+        for reason, slots in report.refusing.items()
+        if reason not in told
+    ]
 
 
 def _full_disks(report: StatusReport) -> list[str]:

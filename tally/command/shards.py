@@ -78,6 +78,7 @@ class ShardAnswer:
         takes_no_events: Nor events, so the slots that it is primary of take no writes.
         stopping: It is about to end.
         redundancy: How safe its slots are.
+        refusing: Slots that it serves, but in which it refuses something -> why, in a word.
         map_epochs: By slot, the epochs of the newest map that it knows; empty without one.
         map_shards: Who has a copy in sync of some slot, by that map.
     """
@@ -90,6 +91,7 @@ class ShardAnswer:
     redundancy: Redundancy = Redundancy()
     map_epochs: tuple[int, ...] = ()
     map_shards: tuple[str, ...] = ()
+    refusing: Mapping[int, str] = field(default_factory=dict)
 
 
 Answers = Mapping[str, ShardAnswer | None]
@@ -146,6 +148,7 @@ def answer_of(status: node_pb2.StatusResponse) -> ShardAnswer:
         ),
         map_epochs=tuple(status.map_epochs),
         map_shards=tuple(status.map_shards),
+        refusing=dict(zip(status.refusing_slots, status.refusing_reasons, strict=False)),
     )
 
 

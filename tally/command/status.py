@@ -44,7 +44,8 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
            "copies_missing": 12, "moves": copies that are joining now,
            "copies_at_place": 500 and "copies_to_be": 512, both null while an active shard is away,
            "not_writable": [slots with too few copies in sync], "without_live_copy": [slots],
-           "etcd_alarms": ["NOSPACE"] while etcd is full and takes no writes, else []}
+           "etcd_alarms": ["NOSPACE"] while etcd is full and takes no writes, else [],
+           "refusing": {reason: [slots that are served, but refuse something, or did within 10 s]}}
 
     \b
     Examples:

@@ -13,9 +13,12 @@ from shard.counting.keys import CopyRecord, WriterRow, known_key, record_key, wr
 from shard.counting.labels import DAY_MS
 from shard.counting.op import SubBatch
 from shard.counting.writers import LIMITS, Answer
+from shard.engine.refusals import Reason
 from shard.storage.store import Store
 from tally.client.counts import HourCounts
-from tests.integration.test_engine import SLOT, Bench, a_map, bench
+from tally.cluster.slot_map import SlotMap, SlotRow
+from tests.integration.test_engine import DIRECTORY, SHARD, SLOT, Bench, a_map, bench
+from tests.support.cluster_values import SMALL
 from tests.support.copies import ANN, BOB, sub_batch
 from tests.support.events import click, keyed
 
@@ -81,6 +84,30 @@ async def test_writer_is_told_how_many_ops_are_committed_and_never_of_one_that_i
         assert await ask(node) == (OK, 2)
         assert await told_by(node, sub_batch(ANN, 2, CLICK, heard=1)) == (OK, 2)
         assert await told_by(node, sub_batch(BOB, 1, CLICK, heard=3)) == (FORGOTTEN, 2)
+
+
+async def test_slot_that_refuses_somebody_is_told_for_a_while_with_the_reason(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        assert node.engine.refusing() == {}
+        assert await node.outcome(sub_batch(BOB, 1, CLICK, heard=9)) == FORGOTTEN
+        assert node.engine.refusing() == {SLOT: Reason.WRITER_FORGOTTEN}
+        response = node_pb2.StatusResponse()
+        node.engine.status(response)
+        assert (list(response.refusing_slots), list(response.refusing_reasons)) == ([SLOT], ["writer_forgotten"])
+        node.engine.room(takes_copies=False, takes_ops=False)
+        assert set(node.engine.refusing().values()) == {Reason.DISK_FULL}
+        node.engine.room(takes_copies=True, takes_ops=True)
+        node.engine.take_map(a_map(epoch=2, primary="s9", incarnation="99" * 16))
+        while node.engine.serving():
+            await asyncio.sleep(0.01)
+        assert node.engine.refusing() == {}, "another shard tells of it now"
+
+
+async def test_slot_with_too_few_copies_for_writes_is_told_though_nobody_writes(tmp_path: Path) -> None:
+    row = SlotRow(1, SHARD, {SHARD: DIRECTORY}, 2)
+    async with bench(tmp_path, SlotMap((row,) * SMALL.slots)) as node:
+        assert node.engine.refusing() == dict.fromkeys(range(SMALL.slots), Reason.FEW_COPIES)
+        assert await node.outcome(sub_batch(BOB, 1, CLICK)) == node_pb2.OUTCOME_NOT_READY
 
 
 async def test_who_does_not_serve_tells_no_opnum(tmp_path: Path) -> None:

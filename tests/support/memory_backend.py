@@ -16,6 +16,7 @@ class MemoryBackend:
         fails_at_once: Whether it is raised before there is anything to await.
         gate: Answers wait until it is set.
         reasons: What ``not_serving`` says.
+        refusals: What ``refusing`` says.
         events_set_aside: No shards, no deaths.
         asked: How many calls there were, of any kind.
     """
@@ -26,6 +27,7 @@ class MemoryBackend:
         self.gate = asyncio.Event()
         self.gate.set()
         self.reasons: list[str] = []
+        self.refusals: list[str] = []
         self.events_set_aside = 0
         self.asked = 0
         self.kinds: defaultdict[int, Counter[int]] = defaultdict(Counter)
@@ -54,6 +56,10 @@ class MemoryBackend:
     async def not_serving(self) -> list[str]:
         """Say what the test wants."""
         return list(self.reasons)
+
+    def refusing(self) -> list[str]:
+        """Say what the test wants."""
+        return list(self.refusals)
 
     def _begin(self) -> None:
         self.asked += 1

@@ -118,6 +118,10 @@ async def test_ready_once_every_slot_was_served_and_until_the_end(
     answer = await client.ask("GET", "/readyz")
     assert (answer.status, answer.body) == (200, b"ready\n1 slot has no primary\n")
 
+    backend.reasons, backend.refusals = [], ["shard s1 refuses something in slot 2: few_copies"]
+    answer = await client.ask("GET", "/readyz")
+    assert (answer.status, answer.body) == (200, b"ready\nshard s1 refuses something in slot 2: few_copies\n")
+
     app.stop()
     answer = await client.ask("GET", "/readyz")
     assert answer.status == 503

@@ -9,7 +9,7 @@ import pytest
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.client import RoutedClient
-from tally.client.readiness import broken_streams, not_serving, reasons, serving_slots
+from tally.client.readiness import Look, Served, broken_streams, look, reasons, refusals, serving_slots
 from tally.client.shared_look import KEEP_S
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
@@ -42,12 +42,12 @@ def test_each_shard_that_falls_short_has_its_line(
 
 async def test_cluster_without_a_map_says_how_many_shards_are_there() -> None:
     state = cluster_values.state(alive=("s0",))
-    assert await not_serving(state, {}) == ["there is no map yet: 1 of 3 shards are there"]
+    assert await look(state, {}) == Look(["there is no map yet: 1 of 3 shards are there"], [])
 
 
 async def test_shard_that_has_no_address_does_not_answer() -> None:
     state = cluster_values.state(mapped=True)
-    assert await not_serving(state, {}) == [
+    assert (await look(state, {})).not_serving == [
         "shard s0 does not answer: 2 slots",
         "shard s1 does not answer: 3 slots",
         "shard s2 does not answer: 3 slots",
@@ -168,11 +168,24 @@ async def test_shard_whose_channel_is_closed_during_the_call_does_not_answer(
 async def test_look_that_is_cancelled_itself_ends() -> None:
     state = cluster_values.state(mapped=True)
     stub = PlayedShard("s0", "a:1", state)
-    look = asyncio.create_task(serving_slots(state, "s0", cast("node_pb2_grpc.NodeAsyncStub", stub)))
+    looking = asyncio.create_task(serving_slots(state, "s0", cast("node_pb2_grpc.NodeAsyncStub", stub)))
     await asyncio.sleep(0)
-    look.cancel()
+    looking.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await look
+        await looking
+
+
+def test_refusals_are_told_by_shard_and_reason() -> None:
+    served = {
+        "s2": Served({4: 1}, {4: "few_copies"}),
+        "s1": Served({0: 1, 1: 1, 2: 1}, {0: "writer_forgotten", 2: "op_not_committed", 1: "writer_forgotten"}),
+        "s3": None,
+    }
+    assert refusals(served) == [
+        "shard s1 refuses something in slot 2: op_not_committed",
+        "shard s1 refuses something in 2 slots: writer_forgotten",
+        "shard s2 refuses something in slot 4: few_copies",
+    ]
 
 
 def test_stream_that_breaks_again_and_again_is_told_one_that_broke_is_not() -> None:

@@ -116,6 +116,7 @@ def test_json_has_the_documented_fields() -> None:
         "not_writable": [],
         "without_live_copy": [],
         "etcd_alarms": [],
+        "refusing": {},
     }
     assert shards[0] == {
         "id": "s0",
@@ -132,6 +133,16 @@ def test_json_has_the_documented_fields() -> None:
     }
     (silent,) = json.loads(render_json(status_report(cluster(), {**ALL, "s2": None})))["shards"][2:]
     assert silent["redundancy"] is silent["disk_full"] is silent["takes_no_events"] is None
+
+
+def test_slot_that_is_served_but_refuses_something_is_told_and_not_well() -> None:
+    refusing = {3: "writer_forgotten", 0: "writer_forgotten", 6: "few_copies"}
+    report = status_report(cluster(), {**ALL, "s1": ShardAnswer(ALL_OF_S1, refusing=refusing)})
+    assert report.all_serve
+    assert not report.well
+    assert report.refusing == {"few_copies": (6,), "writer_forgotten": (0, 3)}
+    assert render_table(report).splitlines()[-1] == "refuse something, or did within 10 s (writer_forgotten): slots 0,3"
+    assert status_report(cluster(), ALL).well
 
 
 def test_time_on_a_single_copy_is_told_if_there_was_any() -> None:

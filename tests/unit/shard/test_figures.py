@@ -15,6 +15,7 @@ FIGURES = Figures(
     queued_events=7,
     set_aside=2,
     disk_used=0.25,
+    refusing={"few_copies": 3, "disk_full": 1},
 )
 
 
@@ -28,8 +29,8 @@ def told(figures: Figures) -> Iterator[tuple[str, float]]:
     for family in text_string_to_metric_families(page(figures)):
         assert family.documentation, family.name
         for sample in family.samples:
-            assert not sample.labels
-            yield sample.name, sample.value
+            labels = ",".join(sample.labels.values())
+            yield f"{sample.name} {labels}".strip(), sample.value
 
 
 def test_each_figure_has_its_name() -> None:
@@ -41,6 +42,8 @@ def test_each_figure_has_its_name() -> None:
         "tally_terms_refused_total": 6,
         "tally_slots_primary": 86,
         "tally_slots_serving": 85,
+        "tally_slots_refusing disk_full": 1,
+        "tally_slots_refusing few_copies": 3,
         "tally_queued_events": 7,
         "tally_events_set_aside_total": 2,
         "tally_disk_used_ratio": 0.25,

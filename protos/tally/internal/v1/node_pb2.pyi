@@ -376,6 +376,8 @@ class StatusResponse(_message.Message):
     MAP_EPOCHS_FIELD_NUMBER: _builtins.int
     MAP_SHARDS_FIELD_NUMBER: _builtins.int
     TAKES_NO_EVENTS_FIELD_NUMBER: _builtins.int
+    REFUSING_SLOTS_FIELD_NUMBER: _builtins.int
+    REFUSING_REASONS_FIELD_NUMBER: _builtins.int
     shard: _builtins.str
     disk_full: _builtins.bool
     """It takes no new copies: 85 % of the disk are used."""
@@ -403,6 +405,14 @@ class StatusResponse(_message.Message):
 
     @_builtins.property
     def map_shards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def refusing_slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Columns of equal length: the slots that this shard serves, but in which something is refused, or was within 10 s; and
+        why, in a word (see shard/engine/refusals.py).
+        """
+
+    @_builtins.property
+    def refusing_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -416,10 +426,12 @@ class StatusResponse(_message.Message):
         map_epochs: _abc.Iterable[_builtins.int] | None = ...,
         map_shards: _abc.Iterable[_builtins.str] | None = ...,
         takes_no_events: _builtins.bool = ...,
+        refusing_slots: _abc.Iterable[_builtins.int] | None = ...,
+        refusing_reasons: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["redundancy", b"redundancy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "disk_full", b"disk_full", "epochs", b"epochs", "map_epochs", b"map_epochs", "map_shards", b"map_shards", "redundancy", b"redundancy", "shard", b"shard", "slots", b"slots", "stopping", b"stopping", "takes_no_events", b"takes_no_events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "disk_full", b"disk_full", "epochs", b"epochs", "map_epochs", b"map_epochs", "map_shards", b"map_shards", "redundancy", b"redundancy", "refusing_reasons", b"refusing_reasons", "refusing_slots", b"refusing_slots", "shard", b"shard", "slots", b"slots", "stopping", b"stopping", "takes_no_events", b"takes_no_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
