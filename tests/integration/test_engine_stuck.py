@@ -7,6 +7,7 @@ from typing import Final
 from protos.tally.internal.v1 import node_pb2
 from shard.engine.engine import QUEUE_EVENTS_MAX
 from shard.engine.hour_parts import PartOfHour, Question
+from shard.engine.refusals import Reason
 from shard.replica.rounds import WAIT_MAX_S
 from shard.replica.words import Answer, Confirm, Forward, Heads, Message, Verdict
 from tally.client.counts import HourCounts
@@ -71,6 +72,7 @@ async def test_reader_of_a_slot_that_is_well_does_not_wait_for_one_of_a_stuck_sl
         assert not stuck.done()
         async with asyncio.timeout(WAIT_MAX_S + 2):
             assert set((await stuck).refused.values()) == {node_pb2.OUTCOME_NOT_READY}
+        assert node.engine.refusing() == {STUCK_SLOT: Reason.READ_NOT_CONFIRMED}
     finally:
         await end(node)
 
@@ -84,6 +86,7 @@ async def test_attempts_at_a_stuck_slot_do_not_fill_the_queue_of_all(tmp_path: P
         attempts = [node.submit(many, slot=STUCK_SLOT) for _ in range(ATTEMPTS // 2)]
         await asyncio.wait(attempts, timeout=WAIT_MAX_S + 2)
         assert {attempt.result()[0].outcome for attempt in attempts} == {node_pb2.OUTCOME_NOT_READY}
+        assert node.engine.refusing() == {STUCK_SLOT: Reason.OP_NOT_COMMITTED}
         again = [node.submit(many, slot=STUCK_SLOT) for _ in range(ATTEMPTS)]
         event = well()
         assert await node.outcome(sub_batch(BOB, 1, event), slot=slot_of_event(event, SMALL)) == OK
