@@ -1,9 +1,15 @@
 """What the rows of the fault matrix share: leases and limits, the seed, and what every row is held against."""
 
 import asyncio
+import json
 import secrets
+from pathlib import Path
 from typing import Final
 
+from tally.cluster.etcd import Etcd, EtcdSettings
+from tally.cluster.keys import Keys
+from tally.cluster.slot_map import SlotMap
+from tally.cluster.state import ClusterState
 from tests.faults.probe import Measurement, Row, cells
 from tests.support.cluster import Cluster
 
@@ -11,6 +17,7 @@ LEASE_S: Final = 2
 DEFAULT_LEASE_S: Final = 10
 FAIL_OVER_MAX_S: Final = {LEASE_S: 5.0, DEFAULT_LEASE_S: 13.0}
 MOVES_MAX_S: Final = 60.0
+OUTLASTS_A_START_S: Final = 30  # A lease under which nobody takes over from a process that is started again.
 
 
 def new_seed() -> int:
@@ -58,3 +65,20 @@ async def has_its_share(cluster: Cluster, name: str) -> bool:
     status = await cluster.status()
     slots = [shard["slots"] for shard in status["shards"] if shard["id"] == name]
     return bool(slots) and status["moves"] == 0 and slots[0] >= status["slots"] // len(status["shards"]) - 1
+
+
+async def map_of(cluster: Cluster) -> SlotMap:
+    """Return the map that etcd has."""
+    etcd, keys = Etcd(EtcdSettings(endpoints=(cluster.etcd.endpoint,))), Keys(cluster.name)
+    try:
+        found = await etcd.read_prefix(keys.prefix)
+    finally:
+        await etcd.close()
+    state = ClusterState.from_etcd(keys, found.found)
+    assert state.map is not None
+    return state.map
+
+
+def logged(directory: Path, shard: str) -> set[str]:
+    """Return which events a shard logged."""
+    return {json.loads(line)["event"] for line in (directory / f"{shard}.log").read_text().splitlines()}

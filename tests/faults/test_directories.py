@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import random
 import shutil
 import sys
@@ -13,8 +12,17 @@ from typing import Final
 
 import pytest
 
+from tests.faults.older import copied_while_frozen, put_back
 from tests.faults.probe import Measurement, Row, measured
-from tests.faults.rows import FAIL_OVER_MAX_S, LEASE_S, assert_taken_over, check, new_seed
+from tests.faults.rows import (
+    FAIL_OVER_MAX_S,
+    LEASE_S,
+    OUTLASTS_A_START_S,
+    assert_taken_over,
+    check,
+    logged,
+    new_seed,
+)
 from tests.support import commands
 from tests.support.cluster import Cluster
 from tests.support.etcd import free_ports
@@ -23,7 +31,6 @@ from tests.support.waiting import until
 PAUSE_MAX_S: Final = 7.5  # As in test_etcd.py.
 ENDS_S: Final = 20.0
 LOAD_GOES_ON_S: Final = 4.0  # What an older directory lacks.
-OUTLASTS_A_START_S: Final = 30  # A lease under which nobody takes over from a process that is started again.
 
 
 @contextlib.asynccontextmanager
@@ -125,32 +132,6 @@ async def test_copied_directory_ends_the_first_process_and_the_second_serves_not
 
     row = await measured(tmp_path, strike, fault="directory copied and started", lease_s=LEASE_S, seed=seed)
     check(row, rows)
-
-
-def stands_still(pid: int) -> bool:
-    """Whether no thread of a process runs any more: one that is in a write ends that first."""
-    states = (status.read_text().rpartition(")")[2].split()[0] for status in Path(f"/proc/{pid}/task").glob("*/stat"))
-    return all(state == "T" for state in states)
-
-
-async def copied_while_frozen(cluster: Cluster, shard: str, to: Path) -> None:
-    """Copy a shard's directory as it is at one moment, as a snapshot of the disk would."""
-    cluster.stop(shard)
-    try:
-        await until(lambda: stands_still(cluster.pid(shard)))
-        await asyncio.to_thread(shutil.copytree, cluster.data(shard), to)
-    finally:
-        cluster.cont(shard)
-
-
-async def put_back(cluster: Cluster, shard: str, older: Path) -> None:
-    await asyncio.to_thread(shutil.rmtree, cluster.data(shard))
-    await asyncio.to_thread(shutil.move, older, cluster.data(shard))
-
-
-def logged(directory: Path, shard: str) -> set[str]:
-    """Return which events a shard logged."""
-    return {json.loads(line)["event"] for line in (directory / f"{shard}.log").read_text().splitlines()}
 
 
 @pytest.mark.full

@@ -11,10 +11,7 @@ from typing import Final
 
 import pytest
 
-from tally.cluster.etcd import Etcd, EtcdSettings
-from tally.cluster.keys import Keys
 from tally.cluster.slot_map import SlotMap
-from tally.cluster.state import ClusterState
 from tests.faults.probe import Measurement, Row, measured
 from tests.faults.rows import (
     DEFAULT_LEASE_S,
@@ -24,6 +21,7 @@ from tests.faults.rows import (
     check,
     controller_of,
     has_its_share,
+    map_of,
     new_seed,
 )
 from tests.support.cluster import GATEWAY, Cluster
@@ -57,18 +55,6 @@ class Wired:
 
     def __call__(self, cluster: Cluster) -> None:
         self.wires = Wires(self._proxies, cluster)
-
-
-async def map_of(cluster: Cluster) -> SlotMap:
-    """Return the map that etcd has."""
-    etcd, keys = Etcd(EtcdSettings(endpoints=(cluster.etcd.endpoint,))), Keys(cluster.name)
-    try:
-        found = await etcd.read_prefix(keys.prefix)
-    finally:
-        await etcd.close()
-    state = ClusterState.from_etcd(keys, found.found)
-    assert state.map is not None
-    return state.map
 
 
 def epochs(slot_map: SlotMap) -> int:
