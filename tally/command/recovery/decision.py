@@ -83,7 +83,7 @@ def recovered(
         fences: By slot, the epoch that its copies have stored.
         heads: Of all complete copies that there are.
         before: Slot -> who served it last; it is primary again if it can be.
-        accept_loss: Choose where heads are unlike.
+        accept_loss: Choose where heads are unlike; what shards have that are left out is given up in all slots.
     """
     active = sum(member.wanted is Wanted.ACTIVE for member in state.members.values())
     floor = state.config.min_copies_among(active)
@@ -103,11 +103,18 @@ def recovered(
         if primary not in in_sync:
             primary = min(in_sync, key=lambda shard: (primaries[shard], shard))
         primaries[primary] += 1
-        gave_up = fence + 1 if len(tops) > 1 else 0
+        # Who is ahead by number and behind by epoch is of a line that was given up, whether etcd knows it or not.
+        stray = any(head.name.opnum > tops[0].opnum + 1 for head in copies.values())
+        gave_up = fence + 1 if accept_loss or stray else _gave_up(state, slot)
         rows[slot] = SlotRow(fence + 1, primary, in_sync, min(floor, len(in_sync)), gave_up)
         behind[slot] = tuple(sorted(copies.keys() - in_sync.keys()))
     lost = tuple(slot for slot in range(len(fences)) if not heads.get(slot))
     return Recovered(rows, {slot: shards for slot, shards in behind.items() if shards}, tuple(unlike), lost)
+
+
+def _gave_up(state: ClusterState, slot: int) -> int:
+    """Return the epoch of the slot's last give-up, as far as etcd knows."""
+    return state.map.rows[slot].gave_up if state.map is not None else 0
 
 
 def _tops(copies: Mapping[str, CopyHead]) -> list[OpName]:

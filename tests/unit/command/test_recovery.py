@@ -13,7 +13,7 @@ from tally.cluster.members import Wanted
 from tally.cluster.op_name import OpName
 from tally.cluster.rows import new_term, with_rows
 from tally.cluster.secret import SECRET_FILE, ClusterSecret
-from tally.cluster.slot_map import SlotRow
+from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import KeyValue
 from tally.command.cluster import Refused
 from tally.command.recovery.decision import CopyHead, Told, describe_map, heirs, map_of, recovered
@@ -113,7 +113,8 @@ def test_most_advanced_copy_is_primary_and_only_those_with_its_head_are_in_sync(
     """One op behind is behind: that op may be acknowledged, and nobody may go on without it."""
     heads = {"s0": head("s0", 4, 8), "s1": head("s1", 4, 9), "s2": head("s2", 4, 9), "s3": head("s3", 3, 99)}
     found = recovered(STATE, [6] * 8, of_slot_0(heads), {0: "s0"})
-    assert found.rows[0] == SlotRow(7, "s1", {"s1": INCARNATIONS["s1"], "s2": INCARNATIONS["s2"]}, 2)
+    in_sync = {"s1": INCARNATIONS["s1"], "s2": INCARNATIONS["s2"]}
+    assert found.rows[0] == SlotRow(7, "s1", in_sync, 2, gave_up=7)  # What s3 has is of no line that goes on.
     assert (found.behind, found.unlike, found.lost) == ({0: ("s0", "s3")}, (), ())
 
 
@@ -121,6 +122,20 @@ def test_higher_epoch_counts_more_than_more_ops() -> None:
     """The copy of the old term may have ops that were never acknowledged, any number of them but one."""
     heads = {"s0": head("s0", 3, 12), "s1": head("s1", 4, 11)}
     assert recovered(STATE, [6] * 8, of_slot_0(heads), {}).rows[0].primary == "s1"
+
+
+@pytest.mark.parametrize(
+    ("before", "opnum", "accept_loss", "after"),
+    [(0, 10, False, 0), (3, 10, False, 3), (3, 11, False, 7), (0, 99, False, 7), (0, 10, True, 7), (3, 9, True, 7)],
+)
+def test_give_ups_are_kept_and_what_is_of_no_line_that_goes_on_is_given_up(
+    before: int, opnum: int, accept_loss: bool, after: int
+) -> None:
+    """Else its shard would get no other copy: it looks as if the slot had lost what that has."""
+    of = replace(STATE, map=SlotMap((SlotRow(5, "s1", {"s1": INCARNATIONS["s1"]}, gave_up=before),) * 8))
+    heads = {"s0": head("s0", 3, opnum), "s1": head("s1", 4, 9)}
+    found = recovered(of, [6] * 8, of_slot_0(heads), {}, accept_loss=accept_loss)
+    assert found.rows[0].gave_up == after
 
 
 def test_who_served_last_is_primary_again_and_else_slots_are_shared_out() -> None:
