@@ -135,7 +135,7 @@ async def test_older_directory_on_a_slow_disk_removes_nobody_who_has_what_it_los
         await asyncio.sleep(SLOW_AND_OLD_S)
         disk.slow(0)
         await measurement.is_back()
-        assert {"copy_renounced", "copy_joins"} <= logged(tmp_path, SLOW)
+        assert {"copy_renounced", "copies_joined"} <= logged(tmp_path, SLOW)
 
     row = await measured(
         tmp_path,
