@@ -55,6 +55,7 @@ STOP_S: Final = 1.0
 HAND_OVER_S: Final = 5.0
 HAND_OVER_AGAIN_S: Final = 0.1
 DISK_EVERY_S: Final = 2.0
+FULL_DISK_EVERY_S: Final = 0.25  # Clients are refused until there is room.
 MAP_AGAIN_S: Final = 0.5
 LAST_WORDS: Final = "last-words"  # Beside the database.
 
@@ -265,7 +266,7 @@ class _Node:
             disk = await asyncio.to_thread(shutil.disk_usage, self._data)
             self._room.see(disk.used, disk.free)
             self._engine.room(takes_copies=self._room.takes_copies, takes_ops=self._room.takes_events)
-            await asyncio.sleep(DISK_EVERY_S)
+            await asyncio.sleep(DISK_EVERY_S if self._room.takes_events else FULL_DISK_EVERY_S)
 
     async def _work(self) -> None:
         try:

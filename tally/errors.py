@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 _SLOTS_SHOWN: Final = 20
+_NOT_IN_TIME: Final = "the event was sent, but not acknowledged in time"
 
 
 class TallyError(Exception):
@@ -40,7 +41,7 @@ class Overloaded(TallyError):
 
 
 class Unavailable(TallyError):
-    """The time ran out before the work was begun, or a read had not all its parts; nothing was counted. Try again."""
+    """The work was not begun, or a read had not all its parts; nothing was counted. Try again."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -50,15 +51,23 @@ class Unavailable(TallyError):
         return self.what
 
 
+class Refusing(Unavailable):
+    """A shard says why it takes nothing for now; nothing was counted. Try again."""
+
+
 class Unreachable(Unavailable):
     """Nothing came back from another process; what it was asked for may have been done."""
 
 
 class InDoubt(TallyError):
-    """The time ran out while the event was on its way: it is counted once, now or later, or not at all."""
+    """The event was sent, and its caller waits no more: it is counted once, now or later, or not at all."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason  # Why it was not acknowledged; "" if that is not known.
 
     def __str__(self) -> str:
-        return "the event was sent, but not acknowledged in time"
+        return f"the event was sent, but not acknowledged: {self.reason}" if self.reason else _NOT_IN_TIME
 
 
 class SetAside(TallyError):

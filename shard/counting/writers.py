@@ -51,6 +51,7 @@ class Answer(NamedTuple):
 
     outcome: node_pb2.Outcome.ValueType
     refusals: bytes = b""
+    reason: str = ""
 
 
 class Writers:

@@ -142,13 +142,22 @@ class Engine:
     def submit(self, slot: int, epoch: int, batch: SubBatch, reply: Reply) -> None:
         """Let a sub-batch be counted; ``reply`` is called once, now or when it is durable."""
         copy = self._copies[slot]
-        full = self._steps.queued_events >= QUEUE_EVENTS_MAX
-        if self._takes_no_ops or full:
-            self.refused(slot, Reason.DISK_FULL if self._takes_no_ops else Reason.QUEUE_FULL)
-        if self._steps.is_ahead(copy, epoch) or self._takes_no_ops or full:
+        if self._steps.is_ahead(copy, epoch):
             reply(Answer(node_pb2.OUTCOME_NOT_READY), copy.epoch, 0)
+        elif (reason := self._no_room(copy)) is not None:
+            self.refused(slot, reason)
+            reply(Answer(node_pb2.OUTCOME_NOT_READY, reason=reason), copy.epoch, 0)
         else:
             self._steps.submit(copy, Arrived(batch, reply))
+
+    def _no_room(self, copy: SlotCopy) -> Reason | None:
+        """Return why nothing more is taken for a slot; None where something is, or another shard is primary."""
+        row = copy.replica.row
+        if row is None or row.primary != self._shard:
+            return None  # The rules say so: the sender's map is old.
+        if self._takes_no_ops:
+            return Reason.DISK_FULL
+        return Reason.QUEUE_FULL if self._steps.queued_events >= QUEUE_EVENTS_MAX else None
 
     def tell_opnum(self, slot: int, epoch: int, reply: Reply) -> None:
         """Tell a writer how many ops of a slot are committed, at once.

@@ -218,21 +218,24 @@ class Steps:
         for arrived, answer in zip(copy.take_answering(), counted.answers, strict=True):
             if answer.outcome == node_pb2.OUTCOME_CONTENT_DIFFERS:
                 log.error("sub_batch_content_differs", slot=copy.slot, seq=arrived.batch.seq)
-            if answer.outcome in _REASONS:
-                self.refusals.note(copy.slot, _REASONS[answer.outcome], self.now())
-            self._answer(arrived, answer, copy, opnum=counted.record.opnum)
+            reason = _REASONS.get(answer.outcome)
+            if reason is not None:
+                self.refusals.note(copy.slot, reason, self.now())
+            told = answer if reason is None else answer._replace(reason=reason)
+            self._answer(arrived, told, copy, opnum=counted.record.opnum)
 
     def _act_refuse(self, copy: SlotCopy, act: words.Refuse) -> None:
         outcome: node_pb2.Outcome.ValueType = act.outcome  # type: ignore[assignment]
+        reason = ""
         if copy.replica.role is Role.SERVING:
-            self._note_refusal(copy, readers=not isinstance(act.tokens[0], Arrived))
+            reason = self._note_refusal(copy, readers=not isinstance(act.tokens[0], Arrived))
         for token in act.tokens:
             if isinstance(token, Arrived):
-                self._answer(token, Answer(outcome), copy)
+                self._answer(token, Answer(outcome, reason=reason), copy)
             else:
                 token.refuse(outcome)
 
-    def _note_refusal(self, copy: SlotCopy, *, readers: bool) -> None:
+    def _note_refusal(self, copy: SlotCopy, *, readers: bool) -> Reason:
         row = copy.replica.row
         if readers:
             reason = Reason.READ_NOT_CONFIRMED
@@ -241,6 +244,7 @@ class Steps:
         else:
             reason = Reason.OP_NOT_COMMITTED
         self.refusals.note(copy.slot, reason, self.now())
+        return reason
 
     def _act_tell(self, _copy: SlotCopy, act: words.Tell) -> None:
         for read in act.tokens:

@@ -127,7 +127,12 @@ class _Stream:
 
         def reply(answer: Answer, epoch: int, opnum: int) -> None:
             self._answers.sub_batches.add(
-                id=batch_id, outcome=answer.outcome, epoch=epoch, refusals=answer.refusals, opnum=opnum
+                id=batch_id,
+                outcome=answer.outcome,
+                epoch=epoch,
+                refusals=answer.refusals,
+                opnum=opnum,
+                reason=answer.reason,
             )
             self._changed.set()
 

@@ -2,8 +2,19 @@
 
 import asyncio
 
-from tally.errors import InDoubt, TallyError
+from tally.errors import InDoubt, Refusing, TallyError
 from tally.event import invalid
+
+
+def reason_of(error: TallyError) -> str:
+    """Return what of an error is true of several events, of which others may be counted."""
+    match error:
+        case InDoubt():
+            return error.reason
+        case Refusing():
+            return str(error)
+        case _:
+            return ""
 
 
 class Receipt:
@@ -39,4 +50,4 @@ class Receipt:
         Of several events others may be counted: an error that says "not counted" would not be true of all.
         """
         if not self.future.done():
-            self.future.set_exception(error if self._alone else InDoubt())
+            self.future.set_exception(error if self._alone else InDoubt(reason_of(error)))

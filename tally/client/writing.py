@@ -1,7 +1,7 @@
 """The writing half of the routed client: callers' events into outboxes, sub-batches to shards, answers to callers.
 
-A thin driver of ``outbox``, which holds the rules; what becomes of events that shards died of, ``blame`` knows, and
-``stalls`` what slots that do not answer may hold.
+A thin driver of ``outbox``, which holds the rules; what becomes of events that shards died of, ``blame`` knows,
+``stalls`` what slots that do not answer may hold, and ``shut`` which slots refuse all that is new.
 """
 
 import itertools
@@ -16,10 +16,11 @@ from tally.client.blame import Blame
 from tally.client.jitter import jitter
 from tally.client.outbox import Question, SlotOutbox, SubBatch
 from tally.client.receipt import Receipt
+from tally.client.shut import Shut
 from tally.client.stalls import Stalls
 from tally.client.suspects import name_of
 from tally.cluster.state import ClusterState
-from tally.errors import InDoubt, Overloaded, SetAside, Unavailable
+from tally.errors import InDoubt, Overloaded, Refusing, SetAside, Unavailable
 from tally.event import Event
 from tally.hashing import Shape, Slots
 
@@ -68,6 +69,7 @@ class Writing:
         self._overload: Final = Overloaded("the queue of events", queue_events)
         self._events = 0
         self._stalls: Final = Stalls(queue_events)
+        self._shut: Final = Shut()
         self._writers = fresh_writers()
         self._ids = itertools.count(1)
         self._slots = Slots(Shape())
@@ -89,6 +91,7 @@ class Writing:
         Raises:
             Overloaded: A queue is full; none was taken.
             SetAside: Shards died of one of them; none was taken.
+            Refusing: The primary of a slot says that it takes nothing; none was taken.
         """
         self._blame.suspects.check(events)
         if self._events + len(events) > self._queue_events:
@@ -97,6 +100,8 @@ class Writing:
         if shape is not self._slots.shape:
             self._slots = Slots(shape)
         slots = [self._slots.of_event(event.hour, event.user) for event in events]
+        if self._shut:
+            self._shut.check(slots)
         stalled = bool(self._stalls)
         if stalled:
             self._stalls.check(slots)
@@ -181,8 +186,8 @@ class Writing:
         slot = self._slot_of_batch.get(answer.id)
         if slot is None:
             return  # A late answer to a repeated attempt.
-        outbox = self._outboxes[slot]
-        self._end_round(self._sent_to.get(slot, ""))
+        outbox, shard = self._outboxes[slot], self._sent_to.get(slot, "")
+        self._end_round(shard)
         if outbox.asking is not None and outbox.asking.id == answer.id:
             self._told(outbox, outbox.asking, answer, now)
             return
@@ -202,6 +207,22 @@ class Writing:
                 outbox.hold_off(answer.id, now, jitter())
                 if answer.outcome in _MAP_IS_OLD:
                     self._reread_map()
+                self._note_reason(outbox, shard, answer, now)
+
+    def _note_reason(
+        self, outbox: SlotOutbox[Receipt], shard: str, answer: node_pb2.SubBatchAnswer, now: float
+    ) -> None:
+        """Tell those who wait why the slot takes nothing, if that will not be over soon; what is in doubt stays so."""
+        named = answer.outcome == node_pb2.OUTCOME_NOT_READY and shard != ""
+        text = self._shut.refused(outbox.slot, shard, answer.reason if named else "", now)
+        if text is None:
+            return
+        for entry in outbox.in_doubt.entries if outbox.in_doubt is not None else ():
+            entry.receipt.fail(InDoubt(text))
+        dropped = outbox.drop(lambda _: True)
+        self._left(outbox.slot, len(dropped))
+        for receipt in dropped:
+            receipt.fail(Refusing(text))
 
     def _told(
         self, outbox: SlotOutbox[Receipt], question: Question, answer: node_pb2.SubBatchAnswer, now: float
@@ -251,6 +272,7 @@ class Writing:
         self._blame.over(batch, answered=answered)
         self._sent_to.pop(batch.slot, None)
         self._left(batch.slot, len(batch.entries))
+        self._shut.over(batch.slot)
         idle = self._outboxes[batch.slot].idle
         if answered or idle:
             self._stalls.over(batch.slot)
@@ -267,14 +289,18 @@ class Writing:
         dropped, overdue = outbox.expire(now)
         if dropped:
             self._left(outbox.slot, len(dropped))
+        if not (dropped or overdue):
+            return
+        why = self._shut.why(outbox.slot)
         for receipt in dropped:
-            receipt.fail(Unavailable(f"slot {outbox.slot} could not be written in time"))
+            receipt.fail(Refusing(why) if why else Unavailable(f"slot {outbox.slot} could not be written in time"))
         for receipt in overdue:
-            receipt.fail(InDoubt())
+            receipt.fail(InDoubt(why))
 
     def tick(self, now: float) -> None:
         """Let time pass: deadlines, and what is to be sent again."""
         self._blame.suspects.tick(now)
+        self._shut.tick(now)
         for shard in [shard for shard, since in self._rounds.items() if now - since > ROUND_MAX_S]:
             self._end_round(shard)  # One slot that waits for a copy must not hold up the others.
         for slot in list(self._busy):
@@ -293,6 +319,8 @@ class Writing:
     def map_changed(self, now: float) -> None:
         """Send what is in doubt again, to wherever the map says now; unless shards died of it."""
         self._judge(self._blame.running(self._state().alive), now)
+        held = self._state().map
+        self._shut.moved({slot: held.rows[slot].primary for slot in self._shut.slots()} if held is not None else {})
         self._ready.clear()
         self._rounds.clear()
         for slot in list(self._busy):
@@ -308,6 +336,7 @@ class Writing:
             refused: It never was one: nobody listens there.
         """
         self._rounds.pop(shard, None)
+        self._shut.left(shard)
         for slot in [slot for slot, where in self._sent_to.items() if where == shard]:
             del self._sent_to[slot]
             outbox = self._outboxes[slot]

@@ -415,7 +415,8 @@ async def test_full_queue_is_not_ready(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(engine_module, "QUEUE_EVENTS_MAX", 2)
     async with bench(tmp_path, a_map()) as node:
         accepted = node.submit(sub_batch(ANN, 1, click("ann"), click("ann")))
-        assert await node.outcome(sub_batch(BOB, 1, click("ann"))) == NOT_READY
+        answer, _ = await node.submit(sub_batch(BOB, 1, click("ann")))
+        assert answer == Answer(NOT_READY, reason="queue_full")
         await accepted
         assert await node.outcome(sub_batch(BOB, 1, click("ann"))) == OK
 
@@ -427,7 +428,18 @@ async def test_shard_on_a_full_disk_takes_no_events_and_says_so(tmp_path: Path) 
             status = node_pb2.StatusResponse()
             node.engine.status(status)
             assert (status.disk_full, status.takes_no_events) == (not copies, not ops)
-            assert (await node.outcome(sub_batch(ANN, 1, click("ann"))) == OK) is ops
+            answer, _ = await node.submit(sub_batch(ANN, 1, click("ann")))
+            assert answer == (Answer(OK) if ops else Answer(NOT_READY, reason="disk_full"))
+
+
+async def test_shard_on_a_full_disk_sends_on_who_looks_for_another_primary(tmp_path: Path) -> None:
+    async with bench(tmp_path, a_map()) as node:
+        node.engine.room(takes_copies=False, takes_ops=False)
+        node.engine.take_map(a_map(epoch=2, primary="s9", incarnation="99" * 16))
+        while node.engine.serving():
+            await asyncio.sleep(0.01)
+        answer, _ = await node.submit(sub_batch(ANN, 1, click("ann")))
+        assert answer == Answer(node_pb2.OUTCOME_NOT_OWNER)
 
 
 async def test_more_than_one_op_is_done_one_after_the_other(tmp_path: Path) -> None:

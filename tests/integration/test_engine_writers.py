@@ -107,7 +107,8 @@ async def test_slot_with_too_few_copies_for_writes_is_told_though_nobody_writes(
     row = SlotRow(1, SHARD, {SHARD: DIRECTORY}, 2)
     async with bench(tmp_path, SlotMap((row,) * SMALL.slots)) as node:
         assert node.engine.refusing() == dict.fromkeys(range(SMALL.slots), Reason.FEW_COPIES)
-        assert await node.outcome(sub_batch(BOB, 1, CLICK)) == node_pb2.OUTCOME_NOT_READY
+        answer, _ = await node.submit(sub_batch(BOB, 1, CLICK))
+        assert (answer.outcome, answer.reason) == (node_pb2.OUTCOME_NOT_READY, "few_copies")
 
 
 async def test_who_does_not_serve_tells_no_opnum(tmp_path: Path) -> None:

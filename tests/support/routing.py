@@ -51,7 +51,10 @@ def answer_to(
     epoch: int | None = None,
     refusals: bytes = b"",
     opnum: int = 0,
+    reason: str = "",
 ) -> node_pb2.SubBatchAnswer:
     """Answer a sub-batch, in the epoch that it was routed by if no other is given."""
     known = batch.epoch if epoch is None else epoch
-    return node_pb2.SubBatchAnswer(id=batch.id, outcome=outcome, epoch=known, refusals=refusals, opnum=opnum)
+    return node_pb2.SubBatchAnswer(
+        id=batch.id, outcome=outcome, epoch=known, refusals=refusals, opnum=opnum, reason=reason
+    )

@@ -31,6 +31,13 @@ def small_disk(path: Path, *, mib: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
+def fill_up_to(disk: Path, share: float) -> None:
+    """Leave room for nothing beyond this share of the disk, from 0 to 1."""
+    room = shutil.disk_usage(disk)
+    with (disk / _BALLAST).open("wb") as ballast:
+        os.posix_fallocate(ballast.fileno(), 0, int(share * room.total) - room.used)
+
+
 def fill(disk: Path) -> None:
     """Leave no room."""
     with (disk / _BALLAST).open("wb") as ballast:

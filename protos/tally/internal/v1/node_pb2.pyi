@@ -241,6 +241,7 @@ class SubBatchAnswer(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
     OPNUM_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Of the sub-batch."""
     outcome: Global___Outcome.ValueType
@@ -252,6 +253,10 @@ class SubBatchAnswer(_message.Message):
     """
     opnum: _builtins.int
     """How many ops of the slot are committed, with OUTCOME_OK and OUTCOME_FORGOTTEN. Never one that may still be lost."""
+    reason: _builtins.str
+    """With OUTCOME_NOT_READY: why, in a word, where it is known (see shard/engine/refusals.py). Who does not know the word
+    goes by the outcome alone.
+    """
     def __init__(
         self,
         *,
@@ -260,10 +265,11 @@ class SubBatchAnswer(_message.Message):
         epoch: _builtins.int = ...,
         refusals: _builtins.bytes = ...,
         opnum: _builtins.int = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "id", b"id", "opnum", b"opnum", "outcome", b"outcome", "refusals", b"refusals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "id", b"id", "opnum", b"opnum", "outcome", b"outcome", "reason", b"reason", "refusals", b"refusals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
