@@ -4,6 +4,7 @@ import asyncio
 from typing import Protocol
 
 from tally.client.counts import HourCounts
+from tally.cluster.planning.standing import Standing
 from tally.errors import Overloaded
 from tally.event import Event
 
@@ -39,6 +40,9 @@ class Backend(Protocol):
 
     async def not_serving(self) -> list[str]:
         """Return why some slots have no serving primary, one reason an entry; empty when all have."""
+
+    async def standing(self) -> Standing | None:
+        """Return how the whole cluster stands, as asked within the last second; None if nothing is known of it."""
 
     def refusing(self) -> list[str]:
         """Return where something is refused although it is served, as the last ``not_serving`` found it."""

@@ -61,6 +61,9 @@ class NoCluster:
         """Say why."""
         return ["the cluster is not found yet"]
 
+    async def standing(self) -> None:
+        """Know nothing of it."""
+
     def refusing(self) -> list[str]:
         """Return nothing: nobody is served either."""
         return []
@@ -84,8 +87,13 @@ async def serve(settings: GatewaySettings) -> None:
         connections=connections_that_fit(settings.connections),
     )
     stop = stop_signal(again_after_s=_SAME_WISH_S if settings.worker is not None else 0.0)
-    figures = GatewayCollector(app.answered, lambda: http.connections.open, lambda: app.backend.events_set_aside)
-    async with monitored(settings.metrics_address, lambda: figures):
+    figures = GatewayCollector(
+        app.answered,
+        lambda: http.connections.open,
+        lambda: app.backend.events_set_aside,
+        lambda: app.backend.standing(),  # noqa: PLW0108 - another backend by then.
+    )
+    async with monitored(settings.metrics_address, lambda: figures, before=figures.look):
         listener = await listen(http, settings)
         log.info("listening", address=str(listening.listens_at(listener)))
         counting = awaited(until_cancelled(lambda: _count(settings, app)), name="counting")

@@ -9,6 +9,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from shard.engine.redundancy import RedundancyFigures
+from tally.cluster.planning.standing import Standing
+from tally.monitor.cluster_figures import cluster_figures
 from tally.monitor.names import events_set_aside
 
 
@@ -22,6 +24,7 @@ class Figures(NamedTuple):
         set_aside: How often its own client set an event aside.
         refusing: Of how many slots that it serves it refuses something, by reason.
         disk_used: How much of the disk is used, 0 to 1; None before the first look.
+        cluster: How the whole cluster stands; None if this shard is not the controller.
     """
 
     redundancy: RedundancyFigures
@@ -30,6 +33,7 @@ class Figures(NamedTuple):
     set_aside: int
     disk_used: float | None
     refusing: Mapping[str, int] = MappingProxyType({})
+    cluster: Standing | None = None
 
 
 class ShardCollector(Collector):
@@ -94,6 +98,7 @@ def metrics_of(figures: Figures) -> Iterator[Metric]:
         value=figures.queued_events,
     )
     yield events_set_aside(figures.set_aside)
+    yield from cluster_figures(figures.cluster)
     if figures.disk_used is not None:
         yield GaugeMetricFamily(
             "tally_disk_used_ratio",

@@ -187,6 +187,7 @@ class _Node:
             set_aside=self._client.events_set_aside,
             disk_used=self._room.used,
             refusing=Counter(map(str, self._engine.refusing().values())),
+            cluster=self._controller.standing(),
         )
 
     async def serve(self, stop: Stop) -> None:

@@ -19,6 +19,7 @@ from tally.client.reading import Reading
 from tally.client.receipt import Receipt
 from tally.client.shared_look import SharedLook
 from tally.client.writing import Writing
+from tally.cluster.planning.standing import Standing
 from tally.cluster.state import ClusterState
 from tally.errors import Overloaded
 from tally.event import Event
@@ -84,6 +85,7 @@ class RoutedClient:
         )
         self._readiness = SharedLook(self._look)
         self._refusing: list[str] = []
+        self._standing: Standing | None = None
         self._links: dict[str, Link] = {}
         self._timer: asyncio.Task[None] | None = None
 
@@ -155,12 +157,20 @@ class RoutedClient:
         """Return where something is refused although it is served, as the last look of ``not_serving`` found it."""
         return self._refusing
 
+    async def standing(self) -> Standing | None:
+        """Return how the whole cluster stands, by the map that is known here and what its shards say.
+
+        Cost: that of ``not_serving``, and shared with it.
+        """
+        await self._readiness.ask(self._loop.time())
+        return self._standing
+
     async def _look(self) -> list[str]:
         links = {shard: self._link(shard) for shard in self._source.state.members}
         found = await readiness.look(
             self._source.state, {shard: link.stub for shard, link in links.items() if link is not None}
         )
-        self._refusing = found.refusing
+        self._refusing, self._standing = found.refusing, found.standing
         return found.not_serving + readiness.broken_streams(
             {shard: link.failures for shard, link in self._links.items()}
         )

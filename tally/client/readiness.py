@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import grpc.aio
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.channel import peer_metadata
+from tally.cluster.controller.node_words import told_of
+from tally.cluster.planning.standing import Standing, Told, standing
 from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
 from tally.tasks import is_cancelled
@@ -19,23 +20,18 @@ STATUS_TIMEOUT_S: Final = 0.5
 BREAKS_IN_A_ROW: Final = 5
 
 
-class Served(NamedTuple):
-    """What a shard serves: slot -> epoch; and where it refuses something nevertheless: slot -> why, in a word."""
-
-    serving: Mapping[int, int]
-    refusing: Mapping[int, str] = MappingProxyType({})
-
-
 class Look(NamedTuple):
     """What one look at the shards found.
 
     Attributes:
         not_serving: One line a reason; empty when every slot has a serving primary.
         refusing: One line for each shard and reason for which something is refused in slots that are served.
+        standing: How the whole cluster stands.
     """
 
     not_serving: list[str]
     refusing: list[str]
+    standing: Standing
 
 
 async def look(state: ClusterState, stubs: "Mapping[str, node_pb2_grpc.NodeAsyncStub]") -> Look:
@@ -47,18 +43,20 @@ async def look(state: ClusterState, stubs: "Mapping[str, node_pb2_grpc.NodeAsync
     """
     if state.map is None:
         found = f"{len(state.alive)} of {state.config.first_shards} shards are there"
-        return Look([f"there is no map yet: {found}"], [])
-    shards = sorted(state.map.slots_per_primary())
+        return Look([f"there is no map yet: {found}"], [], standing(state, {}))
+    primaries = state.map.slots_per_primary()
+    shards = sorted({*primaries, *state.map.shards()})
     answers = await asyncio.gather(*(serving_slots(state, shard, stubs.get(shard)) for shard in shards))
-    served = dict(zip(shards, answers, strict=True))
-    serving = {shard: one.serving if one is not None else None for shard, one in served.items()}
-    return Look(reasons(state.map, serving), refusals(served))
+    told = dict(zip(shards, answers, strict=True))
+    serving = {shard: one.serving for shard in primaries if (one := told[shard]) is not None}
+    silent: dict[str, None] = {shard: None for shard in primaries if told[shard] is None}
+    return Look(reasons(state.map, {**serving, **silent}), refusals(told), standing(state, told))
 
 
 async def serving_slots(
     state: ClusterState, shard: str, stub: "node_pb2_grpc.NodeAsyncStub | None", timeout_s: float = STATUS_TIMEOUT_S
-) -> Served | None:
-    """Return what a shard serves; None if it does not answer, or another one does in its place."""
+) -> Told | None:
+    """Return what a shard says of itself; None if it does not answer, or another one does in its place."""
     if stub is None:
         return None
     try:
@@ -69,10 +67,7 @@ async def serving_slots(
         if is_cancelled():
             raise
         return None  # The channel was closed, because the shard has another address now.
-    return Served(
-        dict(zip(status.slots, status.epochs, strict=False)),
-        dict(zip(status.refusing_slots, status.refusing_reasons, strict=False)),
-    )
+    return told_of(status)
 
 
 def reasons(held: SlotMap, serving: Mapping[str, Mapping[int, int] | None]) -> list[str]:
@@ -89,10 +84,10 @@ def reasons(held: SlotMap, serving: Mapping[str, Mapping[int, int] | None]) -> l
     return found
 
 
-def refusals(served: Mapping[str, Served | None]) -> list[str]:
+def refusals(told: Mapping[str, Told | None]) -> list[str]:
     """Return one line for each shard and reason for which it refuses something."""
     found: list[str] = []
-    for shard, one in sorted(served.items()):
+    for shard, one in sorted(told.items()):
         by_reason: dict[str, list[int]] = {}
         for slot, reason in one.refusing.items() if one is not None else ():
             by_reason.setdefault(reason, []).append(slot)

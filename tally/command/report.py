@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from tally.cluster.planning.progress import placed, progress
+from tally.cluster.planning.standing import Told, gone_copies, missed_copies, serves, standing
 from tally.cluster.planning.standstill import ahead_of
 from tally.cluster.slot_map import SlotMap
 from tally.cluster.state import ClusterState
@@ -63,10 +64,12 @@ class StatusReport:
         slots_serving: How many slots are served by their primaries.
         all_serve: Whether all of them are.
         copies, min_copies: As the config wants them for each slot.
-        copies_missing: How many copies the slots have less than wanted, over all.
+        copies_missing: How many copies the slots have less than wanted, over all; what is on shards that do not answer
+            does not count.
+        copies_silent: How many copies in sync are on shards that do not answer, or do not have them.
         moves: How many copies are joining now.
         copies_at_place, copies_to_be: How many copies are where they are to be, of how many; None if that is not known.
-        not_writable: Slots that take no writes, for too few copies are in sync.
+        not_writable: Slots that take no writes, for too few copies are in sync and on shards that answer.
         refusing: Reason -> slots that are served, but in which something is refused, or was just now.
         without_live_copy: Slots of whose in-sync copies none is on a shard that is alive and has it.
         etcd_alarms: Which stand in etcd, such as NOSPACE.
@@ -83,6 +86,7 @@ class StatusReport:
     copies: int
     min_copies: int
     copies_missing: int
+    copies_silent: int
     moves: int
     copies_at_place: int | None
     copies_to_be: int | None
@@ -108,9 +112,9 @@ def status_report(state: ClusterState, answers: Answers, etcd_alarms: tuple[str,
         answers: Of all members.
         etcd_alarms: As etcd names them.
     """
-    served = _served(state, answers)
-    gone = gone_copies(state.map, answers)
-    found, place = progress(state), placed(state, gone)
+    told = {shard: answer.told if answer is not None else None for shard, answer in answers.items()}
+    stands, served, gone = standing(state, told), _served(state, told), gone_copies(state.map, told)
+    found, place = progress(state), placed(state, missed_copies(state.map, told))
     shards = []
     for shard, one in found.shards.items():
         member, answer = state.members.get(shard), answers.get(shard)
@@ -129,26 +133,26 @@ def status_report(state: ClusterState, answers: Answers, etcd_alarms: tuple[str,
                 takes_no_events=answer.takes_no_events if answer else None,
             )
         )
-    slots = state.config.shape.slots
     return StatusReport(
         shards=tuple(shards),
         controller=state.controller.shard if state.controller else None,
-        slots=slots,
+        slots=stands.slots,
         map=state.map is not None,
         recovering=state.config.recovering,
-        map_outdated=outdated(state.map, answers, slots),
-        slots_serving=served.total(),
-        all_serve=served.total() == slots,
+        map_outdated=outdated(state.map, answers, stands.slots),
+        slots_serving=stands.slots - len(stands.unserved),
+        all_serve=not stands.unserved,
         copies=state.config.copies,
         min_copies=state.config.min_copies,
-        copies_missing=found.copies_missing,
+        copies_missing=stands.copies_missing,
+        copies_silent=stands.copies_silent,
         moves=found.moves,
         copies_at_place=place.at_place if place else None,
         copies_to_be=place.to_be if place else None,
-        not_writable=found.not_writable,
+        not_writable=stands.few_copies,
         without_live_copy=_without_live_copy(state, gone),
         etcd_alarms=etcd_alarms,
-        refusing=_refusing(answers),
+        refusing=stands.refusing,
     )
 
 
@@ -161,23 +165,6 @@ def outdated(slot_map: SlotMap | None, answers: Answers, slots: int) -> tuple[in
     return ahead_of(slot_map, highest)
 
 
-def gone_copies(slot_map: SlotMap | None, answers: Answers) -> set[tuple[int, str]]:
-    """Return (slot, shard) of copies that the map names, but that their shards do not have: a directory was deleted.
-
-    Only of shards that know the very row: to others it may say something new.
-    """
-    gone = set()
-    for slot, row in enumerate(slot_map.rows if slot_map is not None else ()):
-        for shard, incarnation in row.in_sync.items():
-            answer = answers.get(shard)
-            if answer is None or answer.map_epochs[slot : slot + 1] != (row.epoch,):
-                continue
-            copy = answer.copies.get(slot)
-            if copy is None or copy.incarnation != incarnation:
-                gone.add((slot, shard))
-    return gone
-
-
 def _without_live_copy(state: ClusterState, gone: Set[tuple[int, str]]) -> tuple[int, ...]:
     rows = state.map.rows if state.map is not None else ()
     return tuple(
@@ -187,21 +174,10 @@ def _without_live_copy(state: ClusterState, gone: Set[tuple[int, str]]) -> tuple
     )
 
 
-def _refusing(answers: Answers) -> dict[str, tuple[int, ...]]:
-    found: dict[str, list[int]] = {}
-    for answer in answers.values():
-        for slot, reason in (answer.refusing if answer is not None else {}).items():
-            found.setdefault(reason, []).append(slot)
-    return {reason: tuple(sorted(slots)) for reason, slots in sorted(found.items())}
-
-
-def _served(state: ClusterState, answers: Answers) -> Counter[str]:
+def _served(state: ClusterState, told: Mapping[str, Told | None]) -> Counter[str]:
     """Return how many slots each primary serves; in an epoch before that of the map does not count."""
     rows = state.map.rows if state.map else ()
-    serving = {shard: answer.serving for shard, answer in answers.items() if answer is not None}
-    return Counter(
-        row.primary for slot, row in enumerate(rows) if serving.get(row.primary, {}).get(slot, 0) >= row.epoch
-    )
+    return Counter(row.primary for slot, row in enumerate(rows) if serves(told.get(row.primary), slot, row.epoch))
 
 
 def render_json(report: StatusReport) -> str:
@@ -263,6 +239,8 @@ def _copies(report: StatusReport) -> str:
         )
     if report.copies_missing or not parts:
         parts.append(f"{report.copies_missing or 'none'} missing")
+    if report.copies_silent:
+        parts.append(f"{report.copies_silent} on shards that are silent or lack them")
     if report.moves:
         parts.append(f"{report.moves} joining now")
     return f"copies: {', '.join(parts)}"

@@ -11,6 +11,7 @@ from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.channel import open_channel, peer_metadata
 from tally.cluster.controller.node_words import name_from_wire
 from tally.cluster.op_name import NOTHING, OpName
+from tally.cluster.planning.standing import Told
 from tally.cluster.state import ClusterState
 from tally.errors import TallyError
 
@@ -92,6 +93,12 @@ class ShardAnswer:
     map_epochs: tuple[int, ...] = ()
     map_shards: tuple[str, ...] = ()
     refusing: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def told(self) -> Told:
+        """What of it tells how the cluster stands."""
+        copies = {slot: copy.incarnation for slot, copy in self.copies.items()}
+        return Told(self.serving, self.refusing, copies, self.map_epochs)
 
 
 Answers = Mapping[str, ShardAnswer | None]

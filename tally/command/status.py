@@ -24,6 +24,7 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
     ALIVE says that a shard's process holds its lease in etcd. SLOTS are those that the map gives it as primary, SERVING
     those of them that it serves now: each shard is asked, and one that does not answer within a second serves none.
     COPIES are all slots that it keeps in sync, JOINING those that it is getting a copy of.
+    A copy on a shard that does not answer is missing.
 
     Below: how many copies are missing or on their way, for how long slots were on a single copy (each slot counts its
     own seconds, from the start of the shard that is its primary), which slots take no writes because too few copies are
@@ -41,7 +42,8 @@ def status(etcd: str | None, cluster: str | None, output: str, **access: Any) ->
            "recovering": whether tally recover is at work, "map_outdated": [slots that it is needed for],
            "slots_serving": 256, "all_serve": whether each slot is served by its primary,
            "copies": 3, "min_copies": 2: as `tally config` shows them,
-           "copies_missing": 12, "moves": copies that are joining now,
+           "copies_missing": 12, "copies_silent": copies in sync on shards that do not answer, and so missing too,
+           "moves": copies that are joining now,
            "copies_at_place": 500 and "copies_to_be": 512, both null while an active shard is away,
            "not_writable": [slots with too few copies in sync], "without_live_copy": [slots],
            "etcd_alarms": ["NOSPACE"] while etcd is full and takes no writes, else [],

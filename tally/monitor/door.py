@@ -6,7 +6,7 @@ answer. Who comes while ``CONNECTIONS_MAX`` are open is sent away without a word
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -61,18 +61,31 @@ def _answer(status: str, body: bytes, more: str = "", *, content_type: str = "te
     return head.encode() + body
 
 
+async def nothing() -> None:
+    """Do nothing beforehand."""
+
+
 class MetricsDoor:
     """Answers whoever asks for the figures of this process."""
 
-    def __init__(self, page: Callable[[], bytes], content_type: str, *, request_s: float = REQUEST_S) -> None:
+    def __init__(
+        self,
+        page: Callable[[], bytes],
+        content_type: str,
+        *,
+        before: Callable[[], Awaitable[None]] = nothing,
+        request_s: float = REQUEST_S,
+    ) -> None:
         """Prepare.
 
         Args:
             page: Makes the figures, and is quick.
             content_type: Of these.
+            before: Awaited before each answer.
             request_s: How long a connection may stay.
         """
         self._page = page
+        self._before = before
         self._request_s = request_s
         self._content_type = content_type
         self._open: set[asyncio.Task[None]] = set()
@@ -123,5 +136,6 @@ class MetricsDoor:
         with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             async with asyncio.timeout(self._request_s):
                 head = await reader.readuntil(b"\r\n\r\n")
+                await self._before()
                 writer.write(answer_to(head, self._page, self._content_type))
                 await writer.drain()

@@ -1,7 +1,7 @@
 """The figures of one process: what every process has, what it adds itself, and the door where one asks for them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from tally.address import Address
 from tally.monitor import loop_lag
-from tally.monitor.door import MetricsDoor
+from tally.monitor.door import MetricsDoor, nothing
 from tally.monitor.names import LogCollector
 from tally.tasks import kept_up
 
@@ -20,12 +20,15 @@ _LAG_BUCKETS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1
 
 
 @asynccontextmanager
-async def monitored(address: Address | None, make: Callable[[], Collector]) -> AsyncIterator[Address | None]:
+async def monitored(
+    address: Address | None, make: Callable[[], Collector], *, before: Callable[[], Awaitable[None]] = nothing
+) -> AsyncIterator[Address | None]:
     """Serve ``GET /metrics`` beside the block; gives where.
 
     Args:
         address: Where to listen; None: nowhere, and nothing is measured.
         make: Makes what tells the figures of the process's own; called only if somebody can ask for them.
+        before: Awaited before the figures are given, each time; takes a bounded time, and raises nothing.
 
     Raises:
         ConfigError: Nothing can listen there.
@@ -43,7 +46,7 @@ async def monitored(address: Address | None, make: Callable[[], Collector]) -> A
     )
     registry.register(LogCollector())
     registry.register(make())
-    door = MetricsDoor(lambda: generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4)
+    door = MetricsDoor(lambda: generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4, before=before)
     listening = await door.listen(address)
     watching = kept_up(lambda: loop_lag.watch(lag.observe), name="loop lag")
     try:

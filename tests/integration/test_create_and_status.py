@@ -87,12 +87,14 @@ async def test_status_of_a_cluster_without_shards(etcd: str) -> None:
         "copies": 3,
         "min_copies": 2,
         "copies_missing": 0,
+        "copies_silent": 0,
         "moves": 0,
         "copies_at_place": None,
         "copies_to_be": None,
         "not_writable": [],
         "without_live_copy": [],
         "etcd_alarms": [],
+        "refusing": {},
     }
 
 

@@ -104,3 +104,33 @@ async def test_taken_address_is_named_with_its_option() -> None:
             await MetricsDoor(lambda: b"", "text/plain").listen(address)
     finally:
         await door.close()
+
+
+async def test_all_who_know_the_cluster_tell_that_two_of_three_shards_were_killed(tmp_path: Path) -> None:
+    ports = free_ports(4)
+    where = {name: f"127.0.0.1:{port}" for name, port in zip(("s1", "s2", "s3", "gateway"), ports, strict=True)}
+    env = {name: {"TALLY_METRICS": address} for name, address in where.items()}
+    async with Cluster(tmp_path, slots=12, spread=3, copies=3, lease_s=2, env=env) as cluster:
+
+        async def told(name: str) -> dict[str, float]:
+            found = await figures(where[name])
+            start = "tally_cluster_"
+            return {key.removeprefix(start): value for key, value in found.items() if key.startswith(start)}
+
+        async def agree(*names: str, **wanted: int) -> bool:
+            return all([(await told(name)).items() >= wanted.items() for name in names])
+
+        controller = (await cluster.status())["controller"]
+        well = {"slots": 12, "slots_unserved": 0, "slots_unwritable": 0, "copies_wanted": 36, "copies_missing": 0}
+        await until(lambda: agree("gateway", controller, **well))
+        victims = [name for name in cluster.shards if name != controller]
+        assert await told(victims[0]) == {}, "the controller tells it"
+        for name in victims:
+            cluster.kill(name)
+        await until(lambda: agree("gateway", controller, copies_missing=24, slots_unwritable=12), within_s=20)
+        assert (await told("gateway"))["slots_unserved"] >= 6
+        found = await cluster.status()
+        assert (found["copies_missing"], found["all_serve"], found["not_writable"]) == (24, False, list(range(12)))
+        for name in victims:
+            cluster.restart(name)
+        await until(lambda: agree("gateway", controller, **well), within_s=60)

@@ -57,6 +57,9 @@ class MemoryBackend:
         """Say what the test wants."""
         return list(self.reasons)
 
+    async def standing(self) -> None:
+        """There are no slots."""
+
     def refusing(self) -> list[str]:
         """Say what the test wants."""
         return list(self.refusals)

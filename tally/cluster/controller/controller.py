@@ -26,6 +26,7 @@ from tally.cluster.keys import Keys
 from tally.cluster.members import ControllerSeat
 from tally.cluster.planning.health import Memory, ShardHealth
 from tally.cluster.planning.plan import next_step
+from tally.cluster.planning.standing import Standing, standing
 from tally.cluster.planning.standstill import Standstill
 from tally.cluster.plausible import credible
 from tally.cluster.reader import ClusterReader
@@ -121,6 +122,14 @@ class Controller:
         revision, state = self._term.seat_revision, self._reader.state
         # The name too: a restored etcd may have given the same revision to another one's seat.
         return revision != 0 and state.controller_revision == revision and state.controller == self._seat
+
+    def standing(self) -> Standing | None:
+        """Return how the cluster stands, by answers of the last two seconds; None unless elected and all were asked."""
+        state, answers, now = self._reader.state, self._health.answers, self._now()
+        if not self.elected or answers.unknown(state.members, now):
+            return None
+        believed = answers.believed(now).items()
+        return standing(state, {shard: health.told if health is not None else None for shard, health in believed})
 
     async def run(self) -> None:
         """Take part until cancelled; the reader must have been started."""

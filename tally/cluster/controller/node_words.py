@@ -9,6 +9,7 @@ from typing import Final
 from protos.tally.internal.v1 import node_pb2
 from tally.cluster.op_name import OpName
 from tally.cluster.planning.health import CopyHealth, ShardHealth
+from tally.cluster.planning.standing import Told
 from tally.cluster.rows import Change, Request
 
 _CHANGES: Final[Mapping[Change, node_pb2.RowChange.ValueType]] = {
@@ -45,7 +46,17 @@ def health_of(status: node_pb2.StatusResponse) -> ShardHealth:
         for copy in status.copies
         if copy.incarnation
     }
-    return ShardHealth(copies, disk_full=status.disk_full, stopping=status.stopping)
+    return ShardHealth(copies, disk_full=status.disk_full, stopping=status.stopping, told=told_of(status))
+
+
+def told_of(status: node_pb2.StatusResponse) -> Told:
+    """Return what of it tells how the cluster stands."""
+    return Told(
+        serving=dict(zip(status.slots, status.epochs, strict=False)),
+        refusing=dict(zip(status.refusing_slots, status.refusing_reasons, strict=False)),
+        copies={copy.slot: copy.incarnation.hex() for copy in status.copies if copy.incarnation},
+        map_epochs=tuple(status.map_epochs),
+    )
 
 
 def wish_of(request: Request) -> node_pb2.RowChangeWish:

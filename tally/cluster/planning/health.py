@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 from tally.cluster.members import Wanted
 from tally.cluster.op_name import NOTHING, OpName
 from tally.cluster.planning.placement import Target
+from tally.cluster.planning.standing import Told
 from tally.cluster.slot_map import SlotRow
 from tally.cluster.state import ClusterState
 
@@ -60,11 +61,13 @@ class ShardHealth:
         copies: Slot -> its copy.
         disk_full: It takes no new copies.
         stopping: It is about to end: others should be primary of its slots.
+        told: What monitors are told; nothing is decided by it.
     """
 
     copies: Mapping[int, CopyHealth] = field(default_factory=dict)
     disk_full: bool = False
     stopping: bool = False
+    told: Told = field(default_factory=Told, compare=False)
 
 
 class TargetFor(NamedTuple):

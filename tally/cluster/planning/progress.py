@@ -32,20 +32,16 @@ class ShardProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The cluster.
+    """What is where, and under way, by the map alone; how the cluster stands is in ``standing.py``.
 
     Attributes:
         shards: By name; also such as are no members any more, but keep something.
-        copies_missing: Over all slots, how many copies they have less than wanted.
         moves: Copies that are to join.
-        not_writable: Slots with fewer copies in sync than they take writes with.
         without_live_copy: Slots of whose set no process is registered: 503 until one is back.
     """
 
     shards: Mapping[str, ShardProgress]
-    copies_missing: int
     moves: int
-    not_writable: tuple[int, ...]
     without_live_copy: tuple[int, ...]
 
 
@@ -77,9 +73,7 @@ def progress(state: ClusterState) -> Progress:
             )
             for shard in sorted({*state.members, *copies, *joining})
         },
-        copies_missing=sum(max(0, wanted - len(row.in_sync)) for row in rows),
         moves=joining.total(),
-        not_writable=tuple(slot for slot, row in enumerate(rows) if len(row.in_sync) < row.min_copies),
         without_live_copy=tuple(
             slot for slot, row in enumerate(rows) if not any(shard in state.alive for shard in row.in_sync)
         ),
@@ -101,7 +95,7 @@ def placed(state: ClusterState, gone: Set[tuple[int, str]] = frozenset()) -> Pla
 
     Args:
         state: What is known of the cluster.
-        gone: (slot, shard) of copies that the map names, but that their shards do not have.
+        gone: (slot, shard) of copies that the map names, but that are not there.
 
     Cost: that of ``target_of``.
     """

@@ -9,8 +9,9 @@ import pytest
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
 from tally.client.client import RoutedClient
-from tally.client.readiness import Look, Served, broken_streams, look, reasons, refusals, serving_slots
+from tally.client.readiness import broken_streams, look, reasons, refusals, serving_slots
 from tally.client.shared_look import KEEP_S
+from tally.cluster.planning.standing import Told
 from tally.cluster.slot_map import SlotMap, SlotRow
 from tally.cluster.state import ClusterState
 from tests.support import cluster_values
@@ -42,7 +43,9 @@ def test_each_shard_that_falls_short_has_its_line(
 
 async def test_cluster_without_a_map_says_how_many_shards_are_there() -> None:
     state = cluster_values.state(alive=("s0",))
-    assert await look(state, {}) == Look(["there is no map yet: 1 of 3 shards are there"], [])
+    found = await look(state, {})
+    assert (found.not_serving, found.refusing) == (["there is no map yet: 1 of 3 shards are there"], [])
+    assert len(found.standing.unserved) == 8
 
 
 async def test_shard_that_has_no_address_does_not_answer() -> None:
@@ -152,6 +155,10 @@ async def test_many_who_ask_at_once_make_one_call_for_each_shard(around: Surroun
     around.now += 0.01
     assert await around.client.not_serving() == []
     assert around.calls == [2, 2, 2]
+    found = await around.client.standing()
+    assert found is not None
+    assert (found.slots, found.unserved, found.copies_missing) == (8, (), 0)
+    assert around.calls == [2, 2, 2], "a monitor shares the look too"
 
 
 @pytest.mark.parametrize("failure", [asyncio.CancelledError(), grpc.aio.UsageError("Channel is closed.")])
@@ -177,8 +184,8 @@ async def test_look_that_is_cancelled_itself_ends() -> None:
 
 def test_refusals_are_told_by_shard_and_reason() -> None:
     served = {
-        "s2": Served({4: 1}, {4: "few_copies"}),
-        "s1": Served({0: 1, 1: 1, 2: 1}, {0: "writer_forgotten", 2: "op_not_committed", 1: "writer_forgotten"}),
+        "s2": Told({4: 1}, {4: "few_copies"}),
+        "s1": Told({0: 1, 1: 1, 2: 1}, {0: "writer_forgotten", 2: "op_not_committed", 1: "writer_forgotten"}),
         "s3": None,
     }
     assert refusals(served) == [

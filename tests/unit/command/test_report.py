@@ -110,6 +110,7 @@ def test_json_has_the_documented_fields() -> None:
         "copies": 1,
         "min_copies": 1,
         "copies_missing": 0,
+        "copies_silent": 0,
         "moves": 0,
         "copies_at_place": 8,
         "copies_to_be": 8,
@@ -148,7 +149,7 @@ def test_slot_that_is_served_but_refuses_something_is_told_and_not_well() -> Non
 def test_time_on_a_single_copy_is_told_if_there_was_any() -> None:
     one = ShardAnswer({2: 1, 5: 1}, redundancy=Redundancy(single_copy_s=2.25))
     two = ShardAnswer({0: 1, 3: 1, 6: 1}, redundancy=Redundancy(single_copy_s=40.0))
-    text = render_table(status_report(cluster(), {"s0": one, "s1": two, "s2": None}))
+    text = render_table(status_report(cluster(), {**ALL, "s0": one, "s1": two}))
     told = "on a single copy: for 42.2 slot-seconds since the shards started, most of it on s1 (40.0)"
     assert text.splitlines()[-1] == told
 
@@ -162,7 +163,9 @@ def test_the_table_is_plain_text() -> None:
         "",
         "controller: s1",
         "slots: 5 of 8 are served",
-        "copies: 8 of 8 are where they are to be (100 %)",
+        "copies: 5 of 8 are where they are to be (62 %), 3 missing, 3 on shards that are silent or lack them",
+        "take no writes, for too few copies are in sync: slots 1,4,7",
+        "  start the shards that are away, or add one; they write again when more copies have joined",
     ]
 
 
@@ -196,8 +199,29 @@ def growing(*alive: str) -> ClusterState:
     )
 
 
+def answering(*shards: str) -> Answers:
+    """Let these answer, and serve nothing."""
+    return dict.fromkeys(shards, ShardAnswer())
+
+
+def test_copies_on_killed_shards_are_missing_though_the_map_has_them_all() -> None:
+    row = SlotRow(4, "s0", {"s0": "a", "s1": "b", "s2": "c"}, 2)
+    whole = replace(cluster(), config=cluster_values.config(copies=3), map=SlotMap((row,) * 8))
+    serving = {"s0": ShardAnswer(dict.fromkeys(range(8), 4))}
+    assert status_report(whole, {**answering("s1", "s2"), **serving}).well
+    report = status_report(whole, {**serving, "s1": None, "s2": None})
+    assert (report.all_serve, report.copies_missing, report.copies_silent, report.copies_at_place) == (True, 16, 16, 8)
+    assert report.not_writable == tuple(range(8))
+    assert not report.well
+    text = render_table(report)
+    assert (
+        "copies: 8 of 24 are where they are to be (33 %), 16 missing, 16 on shards that are silent or lack them" in text
+    )
+    assert "none missing" not in text
+
+
 def test_copies_under_way_are_counted_with_their_share() -> None:
-    report = status_report(growing("s0", "s1", "s2"), {})
+    report = status_report(growing("s0", "s1", "s2"), answering("s0", "s1", "s2"))
     assert [(shard.copies, shard.joining) for shard in report.shards] == [(3, 1), (5, 1), (2, 1)]
     assert (report.copies_missing, report.moves) == (14, 3)
     assert (report.copies_at_place, report.copies_to_be) == (10, 24)
@@ -206,13 +230,13 @@ def test_copies_under_way_are_counted_with_their_share() -> None:
 
 def test_while_a_shard_is_away_no_share_is_told() -> None:
     """Only the controller knows whether it still counts on that shard."""
-    report = status_report(growing("s1", "s2"), {})
+    report = status_report(growing("s1", "s2"), answering("s1", "s2"))
     assert (report.copies_at_place, report.copies_to_be) == (None, None)
-    assert "copies: 14 missing, 3 joining now" in render_table(report)
+    assert "copies: 17 missing, 3 on shards that are silent or lack them, 3 joining now" in render_table(report)
 
 
 def test_slots_in_need_are_listed_with_what_helps() -> None:
-    text = render_table(status_report(growing("s1", "s2"), {})).splitlines()
+    text = render_table(status_report(growing("s1", "s2"), answering("s1", "s2"))).splitlines()
     assert text[-6:] == [
         "take no writes, for too few copies are in sync: slots 3-5",
         "  start the shards that are away, or add one; they write again when more copies have joined",
@@ -230,15 +254,16 @@ def test_all_is_well_only_while_every_slot_is_served_and_takes_writes() -> None:
     assert not status_report(replace(cluster(), config=replace(cluster().config, recovering=True)), ALL).well
     assert not status_report(cluster(), {**ALL, "s1": ShardAnswer(ALL_OF_S1, {3: HeldCopy("aa" * 16, epoch=2)})}).well
     few = growing("s0", "s1", "s2")
-    report = status_report(few, {"s0": ShardAnswer(dict.fromkeys((0, 1, 2), 4)), "s1": ShardAnswer(SERVED_BY_S1)})
+    serving = {"s0": ShardAnswer(dict.fromkeys((0, 1, 2), 4)), "s1": ShardAnswer(SERVED_BY_S1)}
+    report = status_report(few, {**answering("s2"), **serving})
     assert (report.all_serve, report.without_live_copy, report.not_writable) == (True, (), (3, 4, 5))
     assert not report.well
 
 
 def test_slots_that_are_lost_are_not_told_twice() -> None:
     """They take no writes either, but other copies would not help them."""
-    report = status_report(growing("s0"), {})
-    assert report.not_writable == (3, 4, 5)
+    report = status_report(growing("s0"), answering("s0"))
+    assert report.not_writable == (3, 4, 5, 6, 7)
     assert report.without_live_copy == (3, 4, 5, 6, 7)
     assert "take no writes" not in render_table(report)
 
