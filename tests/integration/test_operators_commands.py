@@ -312,7 +312,7 @@ async def test_slots_are_given_up(world: World, survivor: StubShard) -> None:
     after = await world.slot_map()
     assert survivor.founded == [0, 1]
     for slot in (0, 1, 3):
-        assert after.rows[slot] == SlotRow(5, "s2", {"s2": survivor.copies[slot][0]})
+        assert after.rows[slot] == SlotRow(5, "s2", {"s2": survivor.copies[slot][0]}, gave_up=5)
     assert after.rows[3].in_sync == {"s2": OLD}
     assert (after.rows[2], after.rows[4:]) == (before.rows[2], before.rows[4:])
     again = await world.run("give-up", "--slots", "0", "--accept-data-loss")
@@ -340,7 +340,7 @@ async def test_a_map_that_changes_in_between_is_not_written_over(world: World, s
     done = await world.run("give-up", "--slots", "0", "--accept-data-loss")
     assert done.status == 0, done.err
     after = await world.slot_map()
-    assert after.rows[0] == SlotRow(5, "s2", {"s2": survivor.copies[0][0]})
+    assert after.rows[0] == SlotRow(5, "s2", {"s2": survivor.copies[0][0]}, gave_up=5)
     assert (after.rows[1:], after.joining) == (moved.rows[1:], moved.joining)
     assert survivor.founded == [0]
 
