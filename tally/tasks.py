@@ -32,6 +32,28 @@ def is_cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
+async def answer_of(call: Awaitable[T]) -> T:
+    """Wait for a call of gRPC, and pass on that the running task was cancelled meanwhile.
+
+    gRPC returns the answer, or its own error, where a cancellation comes just as the call ends: asyncio then takes the
+    cancellation for delivered, and who waits for the end of the task waits for ever.
+
+    Raises:
+        CancelledError: The running task was cancelled since the call began.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    try:
+        answer = await call
+    except Exception as exc:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError from exc
+        raise
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return answer
+
+
 def awaited(work: Coroutine[Any, Any, T], *, name: str) -> "asyncio.Task[T]":
     """Begin a task for whose end the caller waits, whatever happens to the caller meanwhile."""
     return asyncio.create_task(work, name=name)

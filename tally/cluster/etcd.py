@@ -31,7 +31,7 @@ from tally.cluster.etcd_words import (
 )
 from tally.cluster.state import KeyValue
 from tally.errors import EtcdFull, EtcdRefused, EtcdUnavailable, LeaseGone, TallyError
-from tally.tasks import aside, is_cancelled
+from tally.tasks import answer_of, aside, is_cancelled
 
 __all__ = [
     "Committed",
@@ -252,7 +252,7 @@ class Etcd:
     async def _answer(self, node: _Node, question: Callable[[_Node], Awaitable[T]]) -> T:
         """Ask one endpoint; that its channel is closed meanwhile, because it was given up, is a failure of the call."""
         try:
-            return await self._with_token(node, question)
+            return await answer_of(self._with_token(node, question))
         except (asyncio.CancelledError, grpc.aio.UsageError) as exc:
             if isinstance(exc, asyncio.CancelledError) and is_cancelled():
                 raise

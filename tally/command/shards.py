@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import grpc.aio
 
 from protos.tally.internal.v1 import node_pb2, node_pb2_grpc
+from tally import tasks
 from tally.client.channel import open_channel, peer_metadata
 from tally.cluster.controller.node_words import name_from_wire
 from tally.cluster.op_name import NOTHING, OpName
@@ -118,9 +119,8 @@ async def _ask(state: ClusterState, shard: str, timeout_s: float) -> ShardAnswer
     async with open_channel(state.members[shard].peer_address) as channel:
         stub: node_pb2_grpc.NodeAsyncStub = node_pb2_grpc.NodeStub(channel)
         try:
-            status = await stub.Status(
-                node_pb2.StatusRequest(), timeout=timeout_s, metadata=peer_metadata(state, shard)
-            )
+            call = stub.Status(node_pb2.StatusRequest(), timeout=timeout_s, metadata=peer_metadata(state, shard))
+            status = await tasks.answer_of(call)
         except grpc.aio.AioRpcError:
             return None
     return answer_of(status)

@@ -18,7 +18,7 @@ from tally.cluster.planning.health import ShardHealth
 from tally.cluster.rows import Refusal, Request
 from tally.cluster.state import ClusterState
 from tally.errors import NotController, Unavailable, Unreachable
-from tally.tasks import aside, is_cancelled
+from tally.tasks import answer_of, aside, is_cancelled
 
 T = TypeVar("T")
 
@@ -180,7 +180,7 @@ async def _answer(shard: str, call: Awaitable[T]) -> T:
         Unreachable: The channel was closed under it: the shard has moved, or left the cluster.
     """
     try:
-        return await call
+        return await answer_of(call)
     except asyncio.CancelledError as exc:
         if is_cancelled():
             raise

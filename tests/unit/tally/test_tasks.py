@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tally.tasks import aside, is_cancelled, kept_up, until_cancelled
+from tally.tasks import answer_of, aside, is_cancelled, kept_up, until_cancelled
 
 ROOT = Path(__file__).parents[3]
 
@@ -132,3 +132,42 @@ def bare_tasks(path: Path) -> Iterator[str]:
 
 def _name(called: ast.expr) -> str:
     return called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+
+
+async def ends_when_it_is_cancelled(failure: Exception | None) -> str:
+    """Stand in for a call of gRPC that ends at the very moment at which its caller is cancelled."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if failure is not None:
+            raise failure from None
+    return "answer"
+
+
+@pytest.mark.parametrize("failure", [None, ConnectionError("lost")])
+async def test_cancellation_that_a_call_swallows_as_it_ends_is_not_lost(failure: Exception | None) -> None:
+    async def work() -> str:
+        return await answer_of(ends_when_it_is_cancelled(failure))
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+
+
+async def test_calls_of_who_was_cancelled_before_are_answered() -> None:
+    """What is cleaned up after a cancellation needs its calls."""
+
+    async def cleans_up() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return await answer_of(asyncio.sleep(0, "cleaned up"))
+        return ""
+
+    task = asyncio.create_task(cleans_up())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == "cleaned up"
